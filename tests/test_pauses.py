@@ -1,0 +1,150 @@
+"""Pauses: who is left alone, who may probe, and what is said once."""
+
+from relay.model import Outcome, Verdict
+from relay.pauses import REMIND, Change, Standing, key
+
+PAUSE = Outcome(Verdict.PAUSE, "4.7.8", "535 no", "remote", mend="mend the key")
+THROTTLE = Outcome(Verdict.THROTTLE, "4.7.28", "429 slow", "remote", retry_after=7.0)
+CONFIG = Outcome(Verdict.CONFIG, "4.7.1", "not verified", "remote", identity="domain=example.com")
+OK = Outcome(Verdict.OK, "2.0.0", "250 Ok", "remote")
+RETRY = Outcome(Verdict.RETRY, "4.3.0", "451 later", "remote")
+WHO = ["domain=example.com"]
+
+
+def standing() -> Standing:
+    return Standing(lambda: 0.5)
+
+
+def attempt(it: Standing, outcome: Outcome, now: float, identities: list[str] | None = None) -> list[tuple[str, bool]]:
+    """One attempt with this outcome; (key, paused) of what changed."""
+    leave = it.admit("ses", now, identities or [])
+    assert leave is not None
+    return told(list(it.settle(leave, [outcome], now)))
+
+
+def told(changes: list[Change]) -> list[tuple[str, bool]]:
+    return [(change.pause.key, change.paused) for change in changes]
+
+
+def test_a_refused_credential_pauses_the_provider_for_everybody() -> None:
+    """After a PAUSE outcome nothing is admitted until the pause has run out."""
+    it = standing()
+    assert [("ses", True)] == attempt(it, PAUSE, 100.0)
+    assert it.admit("ses", 114.0, []) is None
+    blocked = it.blocked("ses", 114.0)
+    assert blocked is not None
+    assert (115.0, False) == (blocked.until, blocked.quiet)
+    assert it.admit("postmark", 114.0, []) is not None
+
+
+def test_exactly_one_probe_at_a_time() -> None:
+    """When the pause has run out one attempt is admitted; the others wait for its outcome."""
+    it = standing()
+    attempt(it, PAUSE, 100.0)
+    probe = it.admit("ses", 120.0, [])
+    assert probe is not None
+    assert it.admit("ses", 120.0, []) is None
+    assert it.blocked("ses", 120.0) is not None
+    assert [("ses", False)] == told(list(it.settle(probe, [RETRY], 121.0)))
+    assert () == it.all()
+
+
+def test_a_failed_probe_prolongs_the_pause_and_says_nothing() -> None:
+    """The second failure in a row waits longer and is not told again."""
+    it = standing()
+    attempt(it, PAUSE, 100.0)
+    assert [] == attempt(it, PAUSE, 120.0)
+    assert [150.0] == [pause.until for pause in it.all()]
+
+
+def test_an_attempt_under_way_when_the_pause_began_does_not_end_it() -> None:
+    """Only a probe says something new."""
+    it = standing()
+    early = it.admit("ses", 99.0, [])
+    late = it.admit("ses", 99.0, [])
+    assert early is not None
+    assert late is not None
+    it.settle(early, [PAUSE], 100.0)
+    assert [] == list(it.settle(late, [OK], 101.0))
+    assert it.blocked("ses", 101.0) is not None
+
+
+def test_a_probe_that_was_not_made_leaves_room_for_the_next() -> None:
+    """An abandoned probe neither ends nor prolongs the pause."""
+    it = standing()
+    attempt(it, PAUSE, 100.0)
+    probe = it.admit("ses", 120.0, [])
+    assert probe is not None
+    it.abandon(probe)
+    assert it.admit("ses", 120.0, []) is not None
+
+
+def test_a_throttle_is_quiet_and_honours_retry_after() -> None:
+    """THROTTLE waits as long as it was told, and a later refusal of the credential is loud."""
+    it = standing()
+    late = it.admit("ses", 99.0, [])
+    assert late is not None
+    assert [("ses", True)] == attempt(it, THROTTLE, 100.0)
+    assert [(True, 107.0)] == [(pause.quiet, pause.until) for pause in it.all()]
+    assert [("ses", True)] == told(list(it.settle(late, [PAUSE], 101.0)))
+    assert [False] == [pause.quiet for pause in it.all()]
+
+
+def test_a_misconfigured_identity_is_paused_alone() -> None:
+    """Another sender domain goes on."""
+    it = standing()
+    assert [(key("ses", WHO[0]), True)] == attempt(it, CONFIG, 100.0, WHO)
+    assert it.admit("ses", 101.0, WHO) is None
+    assert it.blocked("ses", 101.0) is None
+    assert it.admit("ses", 101.0, ["domain=example.org"]) is not None
+    assert [(key("ses", WHO[0]), False)] == attempt(it, OK, 120.0, WHO)
+
+
+def test_an_attempt_that_failed_on_the_provider_does_not_clear_the_identity() -> None:
+    """A probe for an identity that meets a paused account says nothing about the identity."""
+    it = standing()
+    attempt(it, CONFIG, 100.0, WHO)
+    assert [("ses", True)] == attempt(it, PAUSE, 120.0, WHO)
+    assert {"ses", key("ses", WHO[0])} == {pause.key for pause in it.all()}
+
+
+def test_probes_are_called_once_and_called_again_when_they_never_came() -> None:
+    """A pause that has run out calls one waiting message, and another one only later."""
+    it = standing()
+    assert it.next_call() is None
+    attempt(it, PAUSE, 100.0)
+    assert it.next_call() == 115.0
+    assert [] == list(it.calls(114.0))
+    assert ["ses"] == [pause.key for pause in it.calls(115.0)]
+    assert [] == list(it.calls(116.0))
+    assert it.next_call() == 115.0 + REMIND
+    probe = it.admit("ses", 117.0, [])
+    assert probe is not None
+    assert it.next_call() is None
+
+
+def test_a_second_refusal_of_the_same_kind_is_not_told_again() -> None:
+    """Attempts that were under way when the pause began add nothing."""
+    it = standing()
+    late = it.admit("ses", 99.0, [])
+    assert late is not None
+    attempt(it, PAUSE, 100.0)
+    assert [] == list(it.settle(late, [PAUSE], 101.0))
+    assert [115.0] == [pause.until for pause in it.all()]
+
+
+def test_an_identity_may_block_where_the_provider_may_be_probed() -> None:
+    """Every pause that concerns an attempt must have run out."""
+    it = standing()
+    attempt(it, PAUSE, 100.0)
+    leave = it.admit("ses", 115.0, WHO)
+    assert leave is not None
+    it.settle(leave, [CONFIG, PAUSE], 115.0)
+    blocked = it.blocked("ses", 130.0 + 15.0, WHO)
+    assert blocked is None
+    other = it.admit("ses", 145.0, WHO)
+    assert other is not None
+    assert [("ses", False)] == told(list(it.settle(other, [CONFIG], 145.0)))
+    identity = it.blocked("ses", 146.0, WHO)
+    assert identity is not None
+    assert key("ses", WHO[0]) == identity.key
