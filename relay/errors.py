@@ -1,7 +1,7 @@
 """The exceptions. What a remote did is an Outcome (relay/model.py), never an exception.
 
 RelayError
-├── ConfigError          start or reload refused; exit 78. Holds every mistake found, not only the first.
+├── ConfigError          start or reload refused; exit 78 (66, 77: no file). Holds every mistake found, not only the first.
 ├── SpoolError           the spool cannot do it now; the client hears 451 4.3.0 and we keep running
 │   ├── SpoolFull        no room; the client hears 452 4.3.1
 │   ├── SpoolBusy        another daemon holds this spool; start refused, exit 69
@@ -20,10 +20,12 @@ class RelayError(Exception):
 
 
 class ConfigError(RelayError):
-    """The configuration cannot be used. `problems` holds the rendered mistakes, in file order."""
+    """The configuration cannot be used. `problems` holds the rendered mistakes, in file order; `exit_code` is the
+    sysexits code (78, or 66 and 77 when the file is missing or must not be read)."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], exit_code: int = 78) -> None:
         self.problems = tuple(problems)
+        self.exit_code = exit_code
         super().__init__("\n\n".join(self.problems))
 
 

@@ -275,6 +275,7 @@ class Entry:
 class Job:
     """An entry's recipients for one attempt: one SMTP transaction or one API request.
 
+    `listener` names the one that accepted the message: it decides which control headers are obeyed.
     `plan` belongs to the transport that prepared the job (a payload, say); nobody else looks inside.
     """
 
@@ -285,4 +286,5 @@ class Job:
     message: Message
     arrived: float = 0.0
     bounce: bool = False
+    listener: str = ""
     plan: object = field(default=None, compare=False)

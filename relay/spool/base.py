@@ -186,8 +186,9 @@ class Spool(Protocol):
     async def waiting(self, key: str) -> int:
         """How many recipients wait for `key`."""
 
-    async def finish(self, queue_id: str, now: float, keep_body: bool) -> None:
-        """End an entry none of whose recipients is open: it becomes history, its body goes unless `keep_body`."""
+    async def finish(self, queue_id: str, now: float, keep_body: bool) -> bool:
+        """End an entry none of whose recipients is open or waits for its bounce: it becomes history, its body goes unless
+        `keep_body`. True when this call ended it; False when it is not to be ended yet, or was before."""
 
     async def unfinished(self) -> Sequence[Begun]:
         """Attempts begun before this start that have no outcome: their outcome is UNKNOWN."""
