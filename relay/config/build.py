@@ -1,0 +1,210 @@
+"""From plain data to the configuration's records, finding every mistake on the way.
+
+Each section is read by its model. Where some keys of a section are wrong, the section is still built from the others
+(with a stand-in for what is required), so that the checks across keys and sections can go on; `bad` then names the keys
+that must not be judged any further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from relay.config import values
+from relay.config.model import (
+    LATER,
+    LATER_TYPES,
+    PROVIDERS,
+    AdminConfig,
+    BounceConfig,
+    ListenConfig,
+    LogConfig,
+    ProviderConfig,
+    QueueConfig,
+    Root,
+    RouteConfig,
+    Section,
+    keys_of,
+)
+from relay.config.problems import Loc, Report, did_you_mean
+
+S = TypeVar("S", bound=Section, covariant=True)
+
+RESERVED = frozenset({"smtpd", "cleanup", "qmgr", "bounce", "master", "relay", "none"})
+"""Words that stand in log lines where a provider's name does."""
+
+SMALLEST = 'providers: {postmark: {token: "${env:POSTMARK_TOKEN}"}}'
+_SECTION_OF_KEY = {key: name for name in ("queue", "bounce", "admin", "log") for key in keys_of(Root.model_fields[name].annotation)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[S]):
+    """One section as far as it could be read. `bad` are its keys with a mistake, each already reported."""
+
+    loc: Loc
+    value: S
+    bad: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """All sections. A provider whose type is not known is None."""
+
+    top: Part[Root]
+    listen: tuple[Part[ListenConfig], ...]
+    providers: Mapping[str, Part[ProviderConfig] | None]
+    routes: tuple[Part[RouteConfig], ...]
+    queue: Part[QueueConfig]
+    bounce: Part[BounceConfig]
+    admin: Part[AdminConfig]
+    log: Part[LogConfig]
+
+
+def build(data: Any, report: Report) -> Draft:
+    """The draft of a whole document."""
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        report.add((), f"the file holds {values.kind_of(data)}, not keys and values", SMALLEST)
+        report.silenced.add(())
+        data = {}
+    for key in data.keys() - keys_of(Root).keys():
+        _unknown_key(report, (key,), Root)
+    top = {key: data[key] for key in ("version", "hostname") if key in data}
+    return Draft(
+        top=section(Root, {**top, "providers": {}}, (), report),
+        listen=_listed(ListenConfig, data, "listen", report) or (Part(("listen",), ListenConfig(name="local", address="127.0.0.1:25")),),
+        providers=_providers(data.get("providers"), report),
+        routes=_listed(RouteConfig, data, "routes", report),
+        queue=section(QueueConfig, data.get("queue"), ("queue",), report),
+        bounce=section(BounceConfig, data.get("bounce"), ("bounce",), report),
+        admin=section(AdminConfig, data.get("admin"), ("admin",), report),
+        log=section(LogConfig, data.get("log"), ("log",), report),
+    )
+
+
+def section(model: type[S], raw: Any, loc: Loc, report: Report) -> Part[S]:
+    """One section by its model; a key without anything below it is an empty section."""
+    raw = {} if raw is None else raw
+    known = keys_of(model)
+    required = {key: field.examples[0] for key, field in known.items() if field.is_required()}
+    if not isinstance(raw, dict):
+        report.add(loc, f"expected keys and values, not {values.kind_of(raw)}")
+        report.silenced.add(loc)
+        return Part(loc, model.model_validate(required), frozenset(known))
+    try:
+        return Part(loc, model.model_validate(raw))
+    except ValidationError as failure:
+        errors = failure.errors(include_url=False)
+    for error in errors:
+        _tell(error, model, loc, report)
+    bad = frozenset(str(error["loc"][0]) for error in errors)
+    good = {key: value for key, value in raw.items() if key not in bad}
+    return Part(loc, model.model_validate({**required, **good}), bad)
+
+
+def _listed(model: type[S], data: Mapping[str, Any], key: str, report: Report) -> tuple[Part[S], ...]:
+    raw = data.get(key)
+    if raw is None:
+        return ()
+    if not isinstance(raw, list):
+        report.add((key,), f"expected a list, not {values.kind_of(raw)}", 'begin each item with "- "')
+        report.silenced.add((key,))
+        return ()
+    if not raw and model is ListenConfig:
+        report.add((key,), "the list is empty: nothing could hand in mail", "remove the key, or name a listener")
+    return tuple(section(model, item, (key, index), report) for index, item in enumerate(raw))
+
+
+def _providers(raw: Any, report: Report) -> dict[str, Part[ProviderConfig] | None]:
+    loc: Loc = ("providers",)
+    if raw is None or raw == {}:
+        report.add(loc, "no provider is configured", SMALLEST)
+        return {}
+    if not isinstance(raw, dict):
+        report.add(loc, f"expected names of providers with their keys, not {values.kind_of(raw)}", SMALLEST)
+        return {}
+    return {name: _provider(name, item, (*loc, name), report) for name, item in raw.items()}
+
+
+def _provider(name: str, raw: Any, loc: Loc, report: Report) -> Part[ProviderConfig] | None:
+    _provider_name(name, loc, report)
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        report.add(loc, f"expected the keys of a provider, not {values.kind_of(raw)}")
+        return None
+    given = raw.get("type", name)
+    where, at_key = ((*loc, "type"), False) if "type" in raw else (loc, True)
+    known = ", ".join(PROVIDERS)
+    if not isinstance(given, str):
+        report.add(where, f"expected a provider type, not {values.kind_of(given)} (known: {known})")
+        return None
+    if given not in PROVIDERS:
+        if given in LATER_TYPES:
+            report.add(where, f'provider type "{given}" is not built yet (known: {known})', at_key=at_key)
+        else:
+            mend = did_you_mean(given, PROVIDERS.keys() | LATER_TYPES) or (
+                "" if "type" in raw else "a name that is no type needs a type: key below it"
+            )
+            report.add(where, f'unknown provider type "{given}" (known: {known})', mend, at_key=at_key)
+        return None
+    return section(PROVIDERS[given], {**raw, "type": given}, loc, report)
+
+
+def _provider_name(name: str, loc: Loc, report: Report) -> None:
+    try:
+        values.name(name)
+    except PydanticCustomError as error:
+        report.add(loc, _context(error.context)[0], _context(error.context)[1], at_key=True)
+    if name in RESERVED:
+        report.add(loc, f'"{name}" cannot be a provider\'s name: it has another meaning in log lines', at_key=True)
+
+
+def _context(context: Mapping[str, Any] | None) -> tuple[str, str]:
+    return str((context or {}).get("text", "")), str((context or {}).get("mend", ""))
+
+
+def _tell(error: ErrorDetails, model: type[Section], base: Loc, report: Report) -> None:
+    """One finding of pydantic in an admin's words."""
+    loc = (*base, *(part for part in error["loc"] if part != "[key]"))
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        _unknown_key(report, loc, _model_at(model, error["loc"][:-1]))
+    elif kind == "missing":
+        report.add(loc, "missing", _example(_model_at(model, error["loc"][:-1]), str(loc[-1])), at_key=True)
+    elif kind == "mistake":
+        text, mend = _context(error.get("ctx"))
+        report.add(loc, text, mend, at_key=error["loc"][-1] == "[key]")
+    else:  # tuple_type, dict_type, model_type and their kin: the shape is wrong
+        wanted = "a list" if "tuple" in kind or "list" in kind else "keys and values"
+        report.add(loc, f"expected {wanted}, not {values.kind_of(error['input'])}")
+
+
+def _model_at(model: type[Section], loc: tuple[str | int, ...]) -> type[Section]:
+    for part in loc:
+        annotation = keys_of(model)[str(part)].annotation
+        model = cast(type[Section], annotation)
+    return model
+
+
+def _unknown_key(report: Report, loc: Loc, model: type[Section]) -> None:
+    key, known = str(loc[-1]), keys_of(model)
+    if key in LATER[model]:
+        report.add(loc, "unknown key: not built yet", at_key=True)
+        return
+    mend = did_you_mean(key, known)
+    if not mend and model is Root and key in _SECTION_OF_KEY:
+        mend = f"it belongs below {_SECTION_OF_KEY[key]}:"
+    if not mend and model is Root and key in PROVIDERS:
+        mend = "it belongs below providers:"
+    report.add(loc, "unknown key", mend or f"known here: {', '.join(known)}", at_key=True)
+
+
+def _example(model: type[Section], key: str) -> str:
+    example = keys_of(model)[key].examples[0]
+    quoted = f'"{example}"' if isinstance(example, str) and not example.replace(".", "").isalnum() else example
+    return f"add {key}: {quoted}"

@@ -1,0 +1,217 @@
+"""Mistakes in the configuration: collecting all of them, and saying each one so that it can be mended at once.
+
+A report takes mistakes in any order and gives them back in the order of the file, each with its place, its key, the
+line it stands on, a caret below it and, where there is one, the mend. No value of a secret is ever part of it: the
+lines shown have the values of everything that looks like a secret's key starred out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+Loc = tuple[str | int, ...]
+"""Where a value is in the document: map keys and list indexes from the root."""
+
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what YAML counts as one
+_SHORTEST = 4  # characters; shorter values are part of ordinary words
+_WIDEST = 160  # columns shown of one line
+_SECRETISH = re.compile("token|pass|secret|key|cred|pwd|auth", re.IGNORECASE)
+_KEY = re.compile(
+    r"""(?<!\$\{)(?<![^\s{\[,"'])(?P<key>[^\s:{}\[\],][^:{}\[\],]*)\s*:\s*"""
+    r"""|(?P<word>\w*(?:token|pass|secret|cred|pwd)\w*)[^:=\s\w]*\s*[:=]?\s*""",  # with its colon forgotten
+    re.IGNORECASE,
+)
+_REST_OF_QUOTED = {'"': re.compile(r'(?:[^"\\]|\\.)*+"'), "'": re.compile(r"(?:[^']|'')*+'")}
+_REFERENCE = re.compile(r"""["']?\$\{(?:env|file|cred):[^}]*\}["']?\s*(?:$|[,}\]#])""")
+_AFTER_VALUE = re.compile(r"\s*(?:$|[,}\]]|\s#)")
+_USERINFO = re.compile(r"(://)([^/\s@]+)(@)")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the file: line and column count from 0, `end` is a column on the same line."""
+
+    line: int
+    column: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Where a value stands, and its key if it has one."""
+
+    value: Span
+    key: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    span: Span | None
+    key: str
+    text: str
+    mend: str
+
+
+def looks_secret(key: str) -> bool:
+    """Whether the value of a key so named should not be shown. Misspelled names count."""
+    key = re.sub("[^a-z]", "", key.lower())
+    return _SECRETISH.search(key) is not None or bool(get_close_matches(key, ("token", "password", "secret"), 1, 0.7))
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`did you mean "x"?` for the nearest known word, or ""."""
+    folded = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), folded, 1, cutoff)
+    return f'did you mean "{folded[near[0]]}"?' if near else ""
+
+
+def dotted(loc: Loc) -> str:
+    """The key path as it is printed: `providers.ses.limits.rate`, `routes.0.via`."""
+    return ".".join(str(part) for part in loc)
+
+
+def _stars(text: str) -> str:
+    return re.sub(r"\S", "*", text)
+
+
+def masked(lines: Sequence[str]) -> list[str]:
+    """The lines with every value that looks secret starred out, column for column. References (`${env:…}`) stay."""
+    shown = []
+    quote = ""  # a secret value goes on until this quotation mark
+    below: int | None = None  # lines indented deeper than this continue a secret value
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if quote:
+            closed = _REST_OF_QUOTED[quote].match(line)
+            start = closed.end() if closed else len(line)
+            quote = "" if closed else quote
+        elif below is not None and (not line.strip() or indent > below):
+            start = len(line)
+        else:
+            start, below = 0, None
+        line = _stars(line[:start]) + line[start:]
+        if start < len(line):
+            line, rest = _masked(line, start)
+            if rest is not None:
+                quote = line[rest] if line[rest : rest + 1] in _REST_OF_QUOTED else ""
+                below = None if quote else indent
+                line = line[:rest] + _stars(line[rest:])
+        shown.append(_USERINFO.sub(lambda match: match[1] + _stars(match[2]) + match[3], line))
+    return shown
+
+
+def _masked(line: str, position: int) -> tuple[str, int | None]:
+    """The line, from `position` on, with the secret values that end in it starred out; and where one begins that may not."""
+    while match := _KEY.search(line, position):
+        start = position = match.end()
+        if reference := _REFERENCE.match(line, start):
+            position = reference.end()
+            continue
+        if not looks_secret(match["key"] or match["word"]):
+            continue
+        quote = line[start : start + 1]
+        in_flow = line[:start].count("{") > line[:start].count("}")
+        if quote in _REST_OF_QUOTED:
+            end = _REST_OF_QUOTED[quote].match(line, start + 1)
+        else:
+            end = re.compile("[^,}]*").match(line, start) if in_flow and re.search("[,}]", line[start:]) else None
+        if end is None or not _AFTER_VALUE.match(line, end.end()):
+            return line, start
+        position = end.end()
+        line = line[:start] + _stars(line[start:position]) + line[position:]
+    return line, None
+
+
+@dataclass
+class Report:
+    """The mistakes and warnings of one file. `places` maps a location in the document to its marks."""
+
+    name: str
+    source: str = ""
+    places: Mapping[Loc, Marks] = field(default_factory=dict)
+    silenced: set[Loc] = field(default_factory=set)  # values that could not be had: nothing more is said about them
+    resolved: dict[Loc, tuple[str, str]] = field(default_factory=dict)  # values from references: (what was found, what is written)
+    _problems: list[_Problem] = field(default_factory=list)
+    _warnings: list[_Problem] = field(default_factory=list)
+    _said: set[tuple[Loc, str]] = field(default_factory=set)
+
+    def add(self, loc: Loc, text: str, mend: str = "", *, at_key: bool = False) -> None:
+        """A mistake in the value at `loc`, or in its key. What follows from a mistake already told is left out."""
+        if any(loc[: len(gone)] == gone for gone in self.silenced) or (loc, text) in self._said:
+            return
+        text, mend = self._without_values(loc, text, mend, at_key=at_key)
+        self._said.add((loc, text))
+        self._problems.append(_Problem(self._span(loc, at_key), dotted(loc), text, mend))
+
+    def add_at(self, span: Span | None, text: str, mend: str = "") -> None:
+        """A mistake at a place of the file that has no key."""
+        self._problems.append(_Problem(span, "", text, mend))
+
+    def warn(self, loc: Loc, text: str, mend: str = "") -> None:
+        """Something that is allowed and worth knowing."""
+        text, mend = self._without_values(loc, text, mend, at_key=True)
+        self._warnings.append(_Problem(self._span(loc, False), dotted(loc), text, mend))
+
+    def _without_values(self, loc: Loc, text: str, mend: str, *, at_key: bool) -> tuple[str, str]:
+        """What a reference stood for is never told: it may be a secret that was put in the wrong place."""
+        source = next((self.resolved[loc[:size]][1] for size in range(len(loc), 0, -1) if loc[:size] in self.resolved), "")
+        if source and not at_key:
+            return f"the value of {source} cannot be used here", ""
+        for value, written in self.resolved.values():
+            if len(value) >= _SHORTEST and (value in text or value in mend):
+                text, mend = text.replace(value, written), mend.replace(value, written)
+        return text, mend
+
+    def _span(self, loc: Loc, at_key: bool) -> Span | None:
+        marks = self.places.get(loc)
+        if marks:
+            return marks.key if at_key and marks.key else marks.value
+        if not loc:
+            return None
+        # Not in the file: a missing key is shown at what it is missing from, an item of a list written as one value at that value.
+        return self._span(loc[:-1], at_key=not isinstance(loc[-1], int))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Every mistake, rendered, in the order of the file."""
+        lines = _LINE_END.split(self.source)
+        shown = masked(lines)
+        ordered = sorted(self._problems, key=lambda problem: (problem.span.line, problem.span.column) if problem.span else (-1, 0))
+        return tuple(_render(self.name, problem, shown) for problem in ordered)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Every warning in one line each."""
+        return tuple(_headline(self.name, problem) + (f" ({problem.mend})" if problem.mend else "") for problem in self._warnings)
+
+
+def _headline(name: str, problem: _Problem) -> str:
+    place = f"{name}:{problem.span.line + 1}:{problem.span.column + 1}" if problem.span else name
+    return ": ".join(part for part in (place, problem.key, problem.text) if part)
+
+
+def _render(name: str, problem: _Problem, lines: Sequence[str]) -> str:
+    out = [_printable(_headline(name, problem))]
+    margin = 4
+    if problem.span and problem.span.line < len(lines):
+        number, column, end = problem.span.line, problem.span.column, problem.span.end
+        margin = max(4, len(str(number + 1)))
+        left = max(0, column - _WIDEST // 2) if column > _WIDEST - 20 else 0
+        if number > 0 and lines[number - 1].strip():
+            out.append(f"{number:>{margin}} | {_printable(lines[number - 1])[left : left + _WIDEST]}".rstrip())
+        out.append(f"{number + 1:>{margin}} | {_printable(lines[number])[left : left + _WIDEST]}".rstrip())
+        carets = "^" * max(1, min(end, left + _WIDEST) - column)
+        out.append(f"{'':>{margin}} | {' ' * (column - left)}{carets}")
+    if problem.mend:
+        out.append(f"{'':>{margin}} = {_printable(problem.mend)}")
+    return "\n".join(out)
+
+
+def _printable(text: str) -> str:
+    """One column for each character, whatever it is."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " if char == "\t" else "?" for char in text)

@@ -1,0 +1,383 @@
+"""The kinds of values a configuration is made of, and how each is read from text: times, sizes, addresses, globs.
+
+Each kind is an annotated type for the models; reading one fails with `mistake(text, mend)`, a pydantic error whose mend
+survives into the report. The texts quote what was written, except for secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
+
+from relay import address as addresses
+from relay.config.problems import did_you_mean
+
+DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZES = {unit.lower(): number for unit, number in SIZE_UNITS.items()}
+_NUMBER_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]*)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
+_FIELD_NAME = re.compile(r"[!-9;-~]+")
+_PRINTABLE_ASCII = re.compile(r"[!-~]+")
+_ENDPOINT = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
+_LONGEST_SOCKET_PATH = 107  # octets, unix(7)
+_WORDS = {bool: "true or false", int: "a number", str: "text", list: "a list", dict: "a map of keys", type(None): "nothing"}
+
+
+def mistake(text: str, mend: str = "") -> PydanticCustomError:
+    """The error a reader raises. Braces in the texts are taken as they are."""
+    return PydanticCustomError("mistake", "{text}", {"text": text, "mend": mend})
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in an admin's words."""
+    return _WORDS.get(type(value), "something else")
+
+
+def text(value: Any) -> str:
+    """One line of text, not empty. A whole number is taken as it was written."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is None:
+        raise mistake("has no value")
+    if not isinstance(value, str):
+        raise mistake(f"expected text, not {kind_of(value)}", "quote it" if isinstance(value, bool) else "")
+    written = value.removesuffix("\n")
+    if not written:
+        raise mistake("is empty")
+    if "\n" in written or "\t" in written:
+        raise mistake("must be one line")
+    return written
+
+
+def whole_number(least: int, most: int) -> Callable[[Any], int]:
+    """A reader for whole numbers between `least` and `most`."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value):  # quoted, or from a reference
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise mistake(f"expected a whole number, not {kind_of(value)}")
+        if not least <= value <= most:
+            raise mistake(f"{value} is not between {least} and {most}")
+        return value
+
+    return read
+
+
+def boolean(value: Any) -> bool:
+    """true or false, in nothing but these words."""
+    if value in ("true", "false"):  # quoted, or from a reference
+        return bool(value == "true")
+    if isinstance(value, bool):
+        return value
+    guess = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(str(value).lower(), "")
+    raise mistake(f"expected true or false, not {kind_of(value)}", f"did you mean {guess}?" if guess else "")
+
+
+def version(value: Any) -> int:
+    """The only version there is."""
+    if value != 1 or isinstance(value, bool):
+        raise mistake("this release reads version 1 only", "version: 1")
+    return 1
+
+
+def duration(value: Any) -> float:
+    """Seconds, from `30s 5m 2h 5d 1w`; a float (which YAML never gives here) is seconds already."""
+    if isinstance(value, float):
+        return value
+    written = text(value)
+    match = _NUMBER_UNIT.fullmatch(written)
+    if not match:
+        raise mistake(f'"{written}" is not a duration', "write 30s, 5m, 2h or 5d")
+    number, unit = match.groups()
+    if unit not in DURATION_UNITS:
+        near = {"sec": "s", "min": "m", "hour": "h", "day": "d", "week": "w"}.get(unit.lower().rstrip("s"), unit.lower()[:1] or "s")
+        mend = f'did you mean "{number}{near}"?' if near in DURATION_UNITS else "write 30s, 5m, 2h or 5d"
+        raise mistake(f'"{written}" has no unit' if not unit else f'"{unit}" is not a unit of time (s, m, h, d, w)', mend)
+    seconds = float(number) * DURATION_UNITS[unit]
+    if seconds > 3650 * 86400:
+        raise mistake(f'"{written}" is longer than ten years')
+    return seconds
+
+
+def positive_duration(value: Any) -> float:
+    """Seconds, at least one."""
+    seconds = duration(value)
+    if seconds < 1:
+        raise mistake("must be at least 1s")
+    return seconds
+
+
+def size(value: Any) -> int:
+    """Octets, from `512kB 40MB 1GiB`."""
+    written = text(value)
+    match = _NUMBER_UNIT.fullmatch(written)
+    if not match:
+        raise mistake(f'"{written}" is not a size', "write 512kB, 40MB or 1GiB")
+    number, unit = match.groups()
+    if unit.lower() not in _SIZES:
+        near = next((known for known in SIZE_UNITS if unit and known.lower().startswith(unit.lower()[:1]) and known != "B"), "MB")
+        raise mistake(f'"{written}" has no unit' if not unit else f'"{unit}" is not a unit of size', f'did you mean "{number}{near}"?')
+    return int(float(number) * _SIZES[unit.lower()])
+
+
+def message_size(value: Any) -> int:
+    """Octets of a message, at least 1 kB and at most 1 GiB."""
+    octets = size(value)
+    if not 1000 <= octets <= 2**30:
+        raise mistake(f"{value} is not between 1kB and 1GiB")
+    return octets
+
+
+def name(value: Any) -> str:
+    """A name given by the admin; it stands in logs, metrics and commands."""
+    written = text(value)
+    if not _NAME.fullmatch(written):
+        raise mistake(f'"{written}" cannot be a name', "letters, digits, dots, - and _; at most 63 of them")
+    return written
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this host."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") in {"localhost", "localhost.localdomain", "ip6-localhost"}
+
+
+def host(value: Any) -> str:
+    """A host name or an IP address, without port or scheme."""
+    written = text(value)
+    try:
+        return str(ip_address(written.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        pass
+    if "://" in written:
+        raise mistake(f'"{written}" is a URL', "write only the host name")
+    front, colon, port = written.rpartition(":")
+    if colon and port.isdigit() and _HOST.fullmatch(front):
+        raise mistake(f'"{written}" holds a port', f"host: {front}, port: {port}")
+    if not _HOST.fullmatch(written):
+        raise mistake(f'"{written}" is not a host name')
+    return written
+
+
+def hostname(value: Any) -> str:
+    """A name for this host that can stand in Received fields and mail addresses."""
+    written = text(value)
+    if not _HOST.fullmatch(written) or not addresses.valid(f"mailer-daemon@{written}"):
+        raise mistake(f'"{written}" is not a host name', "write the host's full name: relay.example.com")
+    return written
+
+
+def endpoint(value: Any) -> str:
+    """`127.0.0.1:25`, `[::1]:25` or `unix:/path`; only this host, port 0 for any free one."""
+    written = text(value)
+    if written.startswith("unix:"):
+        return _unix(written)
+    match = _ENDPOINT.fullmatch(written)
+    if not match:
+        raise mistake(f'"{written}" is not an address to listen on', _endpoint_mend(written))
+    try:
+        ip = ip_address(match["six"] if match["six"] is not None else match["four"])
+    except ValueError:
+        mend = f'did you mean "127.0.0.1:{match["port"]}"?' if match["four"] in {"", "*", "localhost"} else "write an IP address and a port"
+        raise mistake(f'"{written}" does not begin with an IP address', mend) from None
+    if int(match["port"]) > 65535:
+        raise mistake(f"{match['port']} is not a port (0 to 65535)")
+    if not ip.is_loopback:
+        raise mistake(
+            f"{ip} is reached from other hosts: relay has neither TLS nor logins yet, so it would be an open relay",
+            f'listen on this host only: "127.0.0.1:{match["port"]}"',
+        )
+    return f"[{ip}]:{int(match['port'])}" if ip.version == 6 else f"{ip}:{int(match['port'])}"
+
+
+def _unix(written: str) -> str:
+    path = written.removeprefix("unix:")
+    if not path.startswith("/") or path.endswith("/"):
+        raise mistake(f'"{written}" does not name a socket by its whole path', 'write "unix:/run/relay/smtp.sock"')
+    if len(path.encode()) > _LONGEST_SOCKET_PATH:
+        raise mistake(f"the path of a unix socket has at most {_LONGEST_SOCKET_PATH} octets; this one has {len(path.encode())}")
+    return written
+
+
+def _endpoint_mend(written: str) -> str:
+    if written.isdigit():
+        return f'did you mean "127.0.0.1:{written}"?'
+    if written.startswith("/"):
+        return f'did you mean "unix:{written}"?'
+    if match := re.fullmatch(r"(.*:.*):([0-9]{1,5})", written):
+        return f'did you mean "[{match[1]}]:{match[2]}"?'
+    return 'write "127.0.0.1:25", "[::1]:25" or "unix:/path"'
+
+
+def base_url(value: Any) -> str:
+    """https://host[:port][/path], or http on this host; without the last slash."""
+    written = text(value)
+    try:
+        parts = urlsplit(written)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        port_ok = False
+    if not port_ok:
+        raise mistake("is not a URL", 'write "https://host" or "https://host:port"')
+    if "@" in parts.netloc:
+        raise mistake("a URL with a user name or password in it is not taken", "remove what stands before the @")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise mistake(f'"{written}" is not an https URL', 'write "https://host"')
+    if parts.query or parts.fragment or not _PRINTABLE_ASCII.fullmatch(written):
+        raise mistake("a base URL has no query, fragment or spaces")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise mistake(f"http to {parts.hostname} would send the token in clear", "use https (http is for this host only)")
+    return written.rstrip("/")
+
+
+def absolute_path(value: Any) -> Path:
+    """A whole path."""
+    if isinstance(value, Path):
+        return value
+    written = text(value)
+    if written.startswith(("postgresql://", "postgres://")):
+        raise mistake("a PostgreSQL spool is not built yet", "name a directory")
+    if not written.startswith("/"):
+        raise mistake(f'"{written}" is not a whole path', "begin it with /" if not written.startswith("~") else "~ is not expanded")
+    return Path(written)
+
+
+def readable_file(value: Any) -> Path:
+    """A file that can be opened now."""
+    path = absolute_path(value)
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise mistake(f"cannot read {path}: {error.strerror}") from None
+    return path
+
+
+def mail_address(value: Any) -> str:
+    """An e-mail address by the strict grammar."""
+    written = text(value)
+    if "@" not in written or not addresses.valid(written):
+        inner = re.search(r"<([^<>]+)>\s*$", written)
+        raise mistake(f'"{written}" is not a mail address', f'did you mean "{inner[1]}"?' if inner else "write user@example.com")
+    return written
+
+
+def secret(value: Any) -> SecretStr:
+    """A password: one line, any printable characters."""
+    return value if isinstance(value, SecretStr) else SecretStr(text(value))
+
+
+def token(value: Any) -> SecretStr:
+    """An API token: printable ASCII without spaces, for it goes into a header field."""
+    found = secret(value)
+    if not _PRINTABLE_ASCII.fullmatch(found.get_secret_value()):
+        raise mistake("a token has printable ASCII characters only, no spaces")
+    return found
+
+
+def glob(value: Any) -> str:
+    """A pattern: `*`, `?`, `[…]`."""
+    written = text(value)
+    if "[" in written and "]" not in written[written.index("[") + 2 :]:
+        raise mistake(f'"{written}" has a [ that is not closed', "a plain [ is written [[]")
+    return written
+
+
+def address_glob(value: Any) -> str:
+    """A pattern for a mail address; `<>` is the null reverse-path."""
+    if value == "":
+        raise mistake("is empty", 'the null reverse-path is written "<>"')
+    written = glob(value)
+    if written == "<>" or written.lower() == "postmaster" or "*" in written:
+        return written
+    if "@" not in written:
+        raise mistake(f'"{written}" never matches an address', f'did you mean "*@{written}"?')
+    if re.search(r"[\s<>]", written):
+        raise mistake(f'"{written}" never matches an address', "write the address alone")
+    return written
+
+
+def network(value: Any) -> IPv4Network | IPv6Network:
+    """A network in CIDR form, or one address."""
+    written = text(value)
+    try:
+        return ip_network(written)
+    except ValueError:
+        pass
+    try:
+        mend = f'did you mean "{ip_network(written, strict=False)}"?'
+    except ValueError:
+        mend = "write 10.0.0.0/8, 192.0.2.7 or fd00::/8"
+    raise mistake(f'"{written}" is not a network', mend)
+
+
+def field_name(value: Any) -> str:
+    """A header field's name, in lower case."""
+    written = text(value)
+    if not _FIELD_NAME.fullmatch(written):
+        raise mistake(
+            f'"{written}" is not the name of a header field', f'did you mean "{written.rstrip(": ")}"?' if written.endswith(":") else ""
+        )
+    return written.lower()
+
+
+def one_or_more(value: Any) -> Any:
+    """A single value stands for a list of one."""
+    if value is None:
+        raise mistake("has no value")
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise mistake("the list is empty", "remove the key, or name something")
+        return value
+    return [value]
+
+
+def choice(options: Any, later: Sequence[str] = ()) -> BeforeValidator:
+    """A reader for one word of a Literal type; `later` are words a coming release will know."""
+    known: tuple[str, ...] = get_args(options)
+
+    def read(value: Any) -> Any:
+        written = text(value if value is not True and value is not False else str(value).lower())
+        if written in known:
+            return written
+        if written in later:
+            raise mistake(f'"{written}" is not built yet (known: {", ".join(known)})')
+        raise mistake(f'"{written}" is not known here (known: {", ".join(known)})', did_you_mean(written, known))
+
+    return BeforeValidator(read)
+
+
+Text = Annotated[str, BeforeValidator(text)]
+Name = Annotated[str, BeforeValidator(name)]
+Flag = Annotated[bool, BeforeValidator(boolean)]
+Port = Annotated[int, BeforeValidator(whole_number(1, 65535))]
+Concurrency = Annotated[int, BeforeValidator(whole_number(1, 1000))]
+Duration = Annotated[float, BeforeValidator(duration)]
+PositiveDuration = Annotated[float, BeforeValidator(positive_duration)]
+Size = Annotated[int, BeforeValidator(size)]
+MessageSize = Annotated[int, BeforeValidator(message_size)]
+Host = Annotated[str, BeforeValidator(host)]
+Endpoint = Annotated[str, BeforeValidator(endpoint)]
+BaseUrl = Annotated[str, BeforeValidator(base_url)]
+AbsolutePath = Annotated[Path, BeforeValidator(absolute_path)]
+ReadableFile = Annotated[Path, BeforeValidator(readable_file)]
+MailAddress = Annotated[str, BeforeValidator(mail_address)]
+Secret = Annotated[SecretStr, BeforeValidator(secret)]
+Token = Annotated[SecretStr, BeforeValidator(token)]
+Glob = Annotated[str, BeforeValidator(glob)]
+AddressGlob = Annotated[str, BeforeValidator(address_glob)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(network)]
+FieldName = Annotated[str, BeforeValidator(field_name)]
+Controls = Literal["postmark", "relay"]
