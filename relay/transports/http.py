@@ -1,0 +1,189 @@
+"""The one door to HTTP: one POST in, a complete answer or one exception out.
+
+Promises: certificate and host name are checked; no proxy, trust or login comes from the environment; no redirect is
+followed; nothing is sent twice; an answer is at most 1 MiB, undecoded; the whole exchange ends within `timeout`.
+HttpTrouble says how far it came, because that decides whether the message may have been taken: before the last piece
+of the body was handed over (`connect`, `tls`, `send`) it surely was not; after that (`answer`) nobody knows.
+Texts of exceptions and logs hold no header, body, path or query, and so no secret.
+
+Built on httpx's transport, one for each request under way: the shared pool of httpx costs 3.6 times the CPU at
+20 requests at once (docs/decisions/004-outbound.md). RFC 9110, RFC 9112.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+from relay.transports import net
+
+MAX_ANSWER = 1024 * 1024
+_PIECE = 64 * 1024
+_KEEP_ALIVE = 15.0  # seconds; well under the idle limits of common front ends, so that a reused connection is seldom stale
+_FIELD_VALUE = re.compile(r"[\x20-\x7e\t]*")
+
+Stage = Literal["connect", "tls", "send", "answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer. Header names are in lower case; `connect_s` ends where the body begins to leave."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    remote: str
+    connect_s: float
+    send_s: float
+
+
+class HttpTrouble(Exception):
+    """No complete answer. `text` is one printable line without secrets; at stage `answer` the request may have been taken."""
+
+    def __init__(self, stage: Stage, text: str, remote: str) -> None:
+        self.stage: Stage = stage
+        self.text = text
+        self.remote = remote
+        super().__init__(text)
+
+
+class _Body(httpx.AsyncByteStream):
+    """The request's body in pieces. `begun` and `handed_over` tell how far it came: the transport asks for a piece only
+    when it has written the one before."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.begun = 0.0
+        self.handed_over = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = time.monotonic()
+        last = max(len(self._body) - 1, 0) // _PIECE * _PIECE
+        for start in range(0, last, _PIECE):
+            yield self._body[start : start + _PIECE]
+        self.handed_over = True
+        yield self._body[last:]
+
+
+class _Line:
+    """One connection, kept alive between requests, and whom it last spoke to."""
+
+    def __init__(self, context: ssl.SSLContext, remote: str) -> None:
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEP_ALIVE)
+        self.transport = httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=limits)
+        self.remote = remote
+
+
+class Http:
+    """POSTs to one base URL with at most `concurrency` requests under way; `timeout` is seconds for a whole exchange."""
+
+    def __init__(self, *, base_url: str, timeout: float, concurrency: int, ca_file: str | None = None) -> None:
+        self._url = httpx.URL(base_url)
+        if self._url.scheme != "https" and not (self._url.scheme == "http" and net.is_loopback(self._url.host)):
+            raise ValueError("base_url must be https, or http on loopback")
+        self._timeout = timeout
+        self._ca_file = ca_file
+        self._slots = asyncio.Semaphore(concurrency)
+        self._idle: list[_Line] = []
+
+    @property
+    def remote(self) -> str:
+        """`host[unknown]:port`: the other side before a connection told its address."""
+        return net.remote(self._url.host, None, self._url.port or (443 if self._url.scheme == "https" else 80))
+
+    async def post(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """POST `body` to `path` below the base URL. Raises HttpTrouble, and nothing else, for what the network or remote did."""
+        request = self._request(path, headers, _Body(body), len(body))
+        async with self._slots:
+            line = self._idle.pop() if self._idle else self._open()
+            try:
+                answer = await self._exchange(line, request)
+            except BaseException:
+                await line.transport.aclose()
+                raise
+            self._idle.append(line)
+            return answer
+
+    async def aclose(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            await self._idle.pop().transport.aclose()
+
+    def _request(self, path: str, headers: Mapping[str, str], body: _Body, length: int) -> httpx.Request:
+        if any(not _FIELD_VALUE.fullmatch(value) for value in headers.values()):
+            # The library would refuse it as well, but quotes the value, which may be a token.
+            raise HttpTrouble("send", "a header value holds characters that HTTP does not allow", self.remote)
+        url = self._url.copy_with(raw_path=self._url.raw_path.rstrip(b"/") + path.encode("ascii"))
+        fields = {
+            "Host": self._url.netloc.decode("ascii"),
+            "User-Agent": "relay",
+            "Accept-Encoding": "identity",
+            **headers,
+            "Content-Length": str(length),
+        }
+        # TCP and TLS get half of the time each: the library closes its socket on its own time-outs, not when cancelled by ours.
+        timeout = httpx.Timeout(self._timeout, connect=self._timeout / 2).as_dict()
+        return httpx.Request("POST", url, headers=fields, stream=body, extensions={"timeout": timeout})
+
+    def _open(self) -> _Line:
+        try:
+            return _Line(net.tls_context(self._ca_file), self.remote)
+        except OSError as error:
+            raise HttpTrouble("tls", f"cannot use ca_file: {net.reason(error)}", self.remote) from error
+
+    async def _exchange(self, line: _Line, request: httpx.Request) -> Answer:
+        started = time.monotonic()
+        body = request.stream
+        assert isinstance(body, _Body)
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await line.transport.handle_async_request(request)
+                try:
+                    line.remote = self._peer(response)
+                    text = await self._read(response, line.remote)
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+            raise HttpTrouble(_stage(body, error), _words(body, error), line.remote) from error
+        now = time.monotonic()
+        fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+        return Answer(response.status_code, fields, text, line.remote, body.begun - started, now - body.begun)
+
+    def _peer(self, response: httpx.Response) -> str:
+        peer = response.extensions["network_stream"].get_extra_info("server_addr")
+        return net.remote(self._url.host, peer, self._url.port or 443)
+
+    async def _read(self, response: httpx.Response, remote: str) -> bytes:
+        text = bytearray()
+        async for piece in response.aiter_raw():
+            text += piece
+            if len(text) > MAX_ANSWER:
+                raise HttpTrouble("answer", f"answer larger than {MAX_ANSWER} octets", remote)
+        return bytes(text)
+
+
+def _stage(body: _Body, error: Exception) -> Stage:
+    """How far the request came: told by the body, which knows what it handed over, not by the exception."""
+    if body.handed_over:
+        return "answer"
+    if body.begun or isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.ProtocolError)):
+        return "send"
+    return "tls" if net.reason(error).startswith(("certificate", "TLS")) else "connect"
+
+
+def _words(body: _Body, error: Exception) -> str:
+    where = {
+        "connect": "cannot connect",
+        "tls": "cannot connect",
+        "send": "connection failed before the message was sent",
+        "answer": "no complete answer after the message was sent",
+    }
+    why = "cut, or not HTTP" if isinstance(error, httpx.ProtocolError) else net.reason(error)
+    return f"{where[_stage(body, error)]}: {why}"
