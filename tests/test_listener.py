@@ -20,7 +20,7 @@ from aiosmtpd.smtp import SMTP
 
 from relay import sockets
 from relay.errors import SpoolError, SpoolFull, Unavailable
-from relay.listener import Limits, Listeners, ListenerSettings
+from relay.listener import ClientSession, Handler, Limits, Listeners, ListenerSettings, MessageEnvelope
 from relay.listener.shared import Shared
 from relay.metrics import Metrics
 from relay.model import EditKind
@@ -92,7 +92,9 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def listening(address: str = "127.0.0.1:0", max_size: int = 40_000_000, **limits: float) -> AsyncIterator[Running]:
+async def listening(
+    address: str = "127.0.0.1:0", max_size: int = 40_000_000, handler: Handler | None = None, **limits: float
+) -> AsyncIterator[Running]:
     spool, events, metrics = MemorySpool(), RecordingEvents(), Metrics()
     listeners = Listeners(
         [ListenerSettings("local", address, max_size)],
@@ -102,6 +104,7 @@ async def listening(address: str = "127.0.0.1:0", max_size: int = 40_000_000, **
         metrics=metrics,
         clock=lambda: NOW,
         limits=Limits(**limits),  # type: ignore[arg-type]
+        handler=handler,
     )
     await listeners.start()
     running = Running(listeners, spool, events, metrics, listeners.addresses[0][1])
@@ -122,7 +125,7 @@ async def test_dialogues(name: str, family: str, tmp_path: Path) -> None:
     """Every dialogue goes as written over TCP and over a unix socket."""
     dialog = dialogs.read(name)
     address = f"unix:{tmp_path}/smtp.sock" if family == "unix" else family
-    async with listening(address, **dialog.limits) as running:
+    async with listening(address, **dialog.limits) as running:  # type: ignore[arg-type]
         client = await running.connect()
         await dialogs.play(dialog.steps, client.reader, client.writer)
 
@@ -233,6 +236,36 @@ async def test_a_plain_session_gets_the_codes_of_aiosmtpd() -> None:
 
 
 # The order of commit and reply, and clients that do not wait for it.
+
+
+class Collector:
+    """A handler as aiosmtpd has them."""
+
+    def __init__(self, answer: str | Exception) -> None:
+        self.answer = answer
+        self.seen: list[tuple[object, ...]] = []
+
+    async def handle_DATA(self, server: object, session: ClientSession, envelope: MessageEnvelope) -> str:
+        self.seen.append((session.host_name, session.extended_smtp, envelope.mail_from, envelope.rcpt_tos, envelope.facts.size))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("250 2.0.0 thrown away", "250 2.0.0 thrown away"), (ValueError("secret"), "451 4.3.0 internal error; try again later")],
+)
+async def test_another_handler_can_take_the_messages(answer: str | Exception, expected: str) -> None:
+    """aiosmtpd's hook gets the session and the envelope and gives the reply; its exception is told to nobody outside."""
+    handler = Collector(answer)
+    async with listening(handler=handler) as running:
+        client = await running.connect()
+        await client.begin()
+        assert expected == await client.say(b"hello\r\n.\r\n")
+    assert [("app", True, "app@example.com", ["a@example.net"], 7)] == handler.seen
+    assert [] == running.spool.entries
+    assert isinstance(answer, Exception) == bool(running.events.found("bug"))
 
 
 async def test_250_comes_only_after_the_commit() -> None:

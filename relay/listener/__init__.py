@@ -5,13 +5,15 @@ even leaving; the message then stays. Nor does a time-out of ours: a commit that
 refusal would only make the client send the message again, so the client waits for the truth or leaves when it likes.
 An error of our own is 451 with a fixed text. Memory, connections, errors and time are bounded by `Limits`.
 
-What is said, and when, is decided in relay/smtp_protocol. Why not aiosmtpd: docs/decisions/001-listener.md.
+What is said, and when, is decided in relay/smtp_protocol. The session, the envelope and the hook that takes a message are
+aiosmtpd's (relay/listener/handler.py); why its core is not: docs/decisions/001-listener.md.
 Fails with Unavailable when an address is not to be had; later it never raises.
 """
 
 from __future__ import annotations
 
+from relay.listener.handler import ClientSession, Handler, MessageEnvelope
 from relay.listener.listeners import Listeners, ListenerSettings
 from relay.smtp_protocol import Limits
 
-__all__ = ["Limits", "ListenerSettings", "Listeners"]
+__all__ = ["ClientSession", "Handler", "Limits", "ListenerSettings", "Listeners", "MessageEnvelope"]

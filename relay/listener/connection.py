@@ -8,9 +8,10 @@ import select
 from typing import cast
 
 from relay.errors import SpoolError, SpoolFull
+from relay.listener.handler import ClientSession, Handler, MessageEnvelope
 from relay.listener.intake import BUG, FULL, TROUBLE, Intake
 from relay.listener.shared import Shared
-from relay.model import Client, Facts
+from relay.model import Facts
 from relay.smtp_protocol import Chunk, Close, Conversation, Data, Dropped, End, Event, Mail, Refused
 
 _STOPPING = "421 4.3.2 shutting down; try again later"
@@ -19,17 +20,16 @@ _CROWDED = "421 4.7.0 too many connections; try again later"
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One client of the listener `name`. `address` is its IP or `unix`."""
+    """One client of the listener `name`; whole messages go to `handler`."""
 
-    def __init__(self, shared: Shared, name: str, max_size: int) -> None:
+    def __init__(self, shared: Shared, handler: Handler, name: str, max_size: int) -> None:
         self.deadline = math.inf  # loop time
         self._shared = shared
-        self._listener = name
+        self._handler = handler
         self._loop = asyncio.get_running_loop()
+        self._session = ClientSession(self._loop, name)
         self._core = Conversation(shared.hostname, shared.limits, max_size)
         self._transport: asyncio.Transport  # from connection_made on
-        self._address, self._port = "unix", 0
-        self._local = True
         self._joined = False
         self._closing = False
         self._half_closed = False  # the client has finished sending
@@ -43,13 +43,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, or refuse one connection too many."""
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self._address, self._port = peer[:2]
-            self._local = self._address == "::1" or self._address.startswith("127.")
-        self._joined = self._shared.join(self, self._address, exempt=self._local)
+        self._session.met(transport.get_extra_info("peername"))
+        self._joined = self._shared.join(self, self._session.address, exempt=self._session.local)
         if not self._joined:
-            self._shared.metrics.rejected(self._listener, _CROWDED[:9])
+            self._shared.metrics.rejected(self._session.listener, _CROWDED[:9])
             self._closing = True
             self._transport.write(f"{_CROWDED}\r\n".encode())
             self._transport.close()
@@ -99,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         self.deadline = math.inf
         self._forget()
         if self._joined:
-            self._shared.leave(self, self._address, exempt=self._local)
+            self._shared.leave(self, self._session.address, exempt=self._session.local)
 
     # What all connections are told.
 
@@ -151,9 +148,9 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(event, Dropped):
             self._forget()
         elif isinstance(event, Refused):
-            client = self._client()
+            client = self._know().client
             self._shared.events.rejected(client, event.stage, event.reply, event.reverse_path, event.recipients, client.helo)
-            self._shared.metrics.rejected(self._listener, event.reply[:9])
+            self._shared.metrics.rejected(self._session.listener, event.reply[:9])
         elif self._intake and not self._intake.write(event.data, self._flow):
             self._core.drop(FULL)
             self._forget()
@@ -194,14 +191,19 @@ class Connection(asyncio.BufferedProtocol):
             return refusal
         self._intake = None  # from here on it is not ours to forget
         self.deadline = math.inf
-        self._shared.spawn(self._commit(intake, facts))
+        self._know()
+        self._shared.spawn(self._commit(MessageEnvelope(intake.envelope, intake, facts)))
         return None
 
-    async def _commit(self, intake: Intake, facts: Facts) -> None:
-        reply = await intake.commit(self._client(), facts)
+    async def _commit(self, envelope: MessageEnvelope) -> None:
+        try:
+            reply = await self._handler.handle_DATA(self, self._session, envelope)
+        except Exception as error:
+            self._shared.events.bug("the handler of a message failed", error, "smtpd")
+            reply = BUG
         if self._closing:
             if reply.startswith("2"):
-                self._warn(f"{intake.queue_id}: stored, but the connection ended before the reply: the client may send it again")
+                self._warn(f"{envelope.intake.queue_id}: stored, but the connection ended before the reply: the client may send it again")
             return
         self._set_deadline(self._shared.limits.command_timeout)
         self._ahead = False
@@ -261,18 +263,13 @@ class Connection(asyncio.BufferedProtocol):
 
     # For the log.
 
-    def _client(self) -> Client:
-        return Client(
-            listener=self._listener,
-            address=self._address,
-            port=self._port,
-            name="localhost" if self._local else "unknown",
-            helo=self._core.helo,
-            protocol="ESMTP" if self._core.esmtp else "SMTP",
-        )
+    def _know(self) -> ClientSession:
+        """The session with what the client has said of itself so far."""
+        self._session.host_name, self._session.extended_smtp = self._core.helo, self._core.esmtp
+        return self._session
 
     def _warn(self, text: str) -> None:
-        client = self._client()
+        client = self._know().client
         self._shared.events.warning(f"{text} (client={client.name}[{client.address}], listener {client.listener})", "smtpd")
 
 

@@ -22,7 +22,7 @@ class Intake:
 
     def __init__(self, shared: Shared, envelope: Envelope) -> None:
         self._shared = shared
-        self._envelope = envelope
+        self.envelope = envelope
         self._incoming = shared.spool.incoming(shared.clock())
         self._head = b""
         self._head_whole = False
@@ -76,7 +76,7 @@ class Intake:
             self._uncount()
         shared.events.accepted(queue_id, client)
         shared.events.message_id(queue_id, message_id)
-        shared.events.queued(queue_id, self._envelope.reverse_path, facts.size, len(self._envelope.recipients))
+        shared.events.queued(queue_id, self.envelope.reverse_path, facts.size, len(self.envelope.recipients))
         shared.metrics.received(client.listener)
         return f"250 2.0.0 Ok: queued as {queue_id}"
 
@@ -117,7 +117,7 @@ class Intake:
             queue_id=queue_id,
             hostname=shared.hostname,
             client=client,
-            envelope=self._envelope,
+            envelope=self.envelope,
             arrived=arrived,
             ended=body > len(block),
         )
@@ -126,7 +126,7 @@ class Intake:
         await self._incoming.commit(
             arrived=arrived,
             client=client,
-            envelope=self._envelope,
+            envelope=self.envelope,
             facts=facts,
             header=block,
             message_id=message_id,

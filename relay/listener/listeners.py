@@ -12,6 +12,7 @@ from pathlib import Path
 
 from relay import sockets
 from relay.listener.connection import Connection
+from relay.listener.handler import Handler, SpoolHandler
 from relay.listener.shared import Shared
 from relay.log import Events
 from relay.metrics import Metrics
@@ -32,7 +33,7 @@ class ListenerSettings:
 
 
 class Listeners:
-    """All listeners of the daemon. `clock` gives Unix seconds."""
+    """All listeners of the daemon. `clock` gives Unix seconds; `handler` gets the whole messages, the spool's unless given."""
 
     def __init__(
         self,
@@ -44,9 +45,11 @@ class Listeners:
         metrics: Metrics,
         clock: Callable[[], float],
         limits: Limits | None = None,
+        handler: Handler | None = None,
     ) -> None:
         self._settings = settings
         self._limits = limits or Limits()
+        self._handler = handler or SpoolHandler()
         self._shared = Shared(spool=spool, hostname=hostname, events=events, metrics=metrics, clock=clock, limits=self._limits)
         self._servers: list[tuple[str, str, asyncio.Server]] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -89,7 +92,7 @@ class Listeners:
         # Anybody on the host may hand in mail over a unix socket, as over loopback.
         sock = sockets.bind(settings.address, mode=0o666)
         address = sockets.show(sock)
-        connect = partial(Connection, self._shared, settings.name, settings.max_size)
+        connect = partial(Connection, self._shared, self._handler, settings.name, settings.max_size)
         if sockets.is_unix(address):
             server = await loop.create_unix_server(connect, sock=sock, backlog=_BACKLOG)
         else:
