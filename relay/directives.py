@@ -1,0 +1,145 @@
+"""Directives: what an app asks of the provider by control headers, whatever dialect it speaks.
+
+A dialect is a vendor's set of control headers; `relay` is our own and wins over the others. A listener says which
+dialects it obeys; the headers of all of them are removed from what recipients see (relay/edits.py).
+Nothing here raises. A directive that cannot be understood is listed: in `refused` when sending without it would send
+the wrong thing, in `ignored` when it would only be counted or tracked differently.
+Postmark SMTP headers as in Postmark docs 2026-11 ("Send email with SMTP"), with the hyphenated spellings in use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Never
+
+from relay import header
+
+DIALECTS = ("relay", "postmark")  # strongest first
+LINK_TRACKING = ("None", "HtmlAndText", "HtmlOnly", "TextOnly")
+
+# Field name below the prefix -> directive. X-PM-KeepID is not here: by API a Message-ID is always kept.
+_NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "relay": (
+        "x-relay-",
+        {
+            "tag": "tag",
+            "stream": "stream",
+            "track-opens": "track_opens",
+            "track-links": "track_links",
+            "template": "template",
+            "template-model": "template_model",
+            "inline-css": "inline_css",
+        },
+    ),
+    "postmark": (
+        "x-pm-",
+        {
+            "tag": "tag",
+            "message-stream": "stream",
+            "trackopens": "track_opens",
+            "track-opens": "track_opens",
+            "tracklinks": "track_links",
+            "track-links": "track_links",
+        },
+    ),
+}
+_METADATA = "metadata-"
+_YES = frozenset({"true", "1", "yes", "on"})
+_NO = frozenset({"false", "0", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """What was asked for; "" or None where nothing was. `metadata` has no two keys that differ only by case."""
+
+    tag: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    stream: str = ""
+    track_opens: bool | None = None
+    track_links: str = ""  # one of LINK_TRACKING
+    template: str = ""
+    template_model: Mapping[str, object] | None = None
+    inline_css: bool | None = None
+    refused: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def read(block: bytes, dialects: Collection[str]) -> Directives:
+    """The directives of a header block in the given dialects; of two for one thing the stronger dialect's, else the first."""
+    found: dict[str, tuple[str, str]] = {}  # directive -> (field name, value)
+    metadata: dict[str, tuple[str, str]] = {}  # key in lower case -> (key, value)
+    for dialect in DIALECTS:
+        if dialect in dialects:
+            _gather(block, *_NAMES[dialect], found, metadata)
+    return _understood(found, dict(metadata.values()))
+
+
+def _gather(
+    block: bytes, prefix: str, names: Mapping[str, str], found: dict[str, tuple[str, str]], metadata: dict[str, tuple[str, str]]
+) -> None:
+    for name, whole in header.fields(block):
+        if not name.startswith(prefix):
+            continue
+        value = header.text(header.value(whole))
+        below = name.removeprefix(prefix)
+        if below.startswith(_METADATA) and below != _METADATA:
+            spelt = whole.partition(b":")[0].decode("ascii").strip()
+            metadata.setdefault(below, (spelt[len(prefix + _METADATA) :], value))
+        elif below in names and value:
+            found.setdefault(names[below], (name, value))
+
+
+def _understood(found: Mapping[str, tuple[str, str]], metadata: Mapping[str, str]) -> Directives:
+    refused: list[str] = []
+    ignored: list[str] = []
+
+    def text(directive: str) -> str:
+        return found.get(directive, ("", ""))[1]
+
+    def switch(directive: str) -> bool | None:
+        name, value = found.get(directive, ("", ""))
+        if value and value.lower() not in _YES | _NO:
+            ignored.append(f"{name}: {value[:40]!r} is neither true nor false")
+            return None
+        return value.lower() in _YES if value else None
+
+    def links() -> str:
+        name, value = found.get("track_links", ("", ""))
+        choices = {
+            **{choice.lower(): choice for choice in LINK_TRACKING},
+            **dict.fromkeys(_YES, "HtmlAndText"),
+            **dict.fromkeys(_NO, "None"),
+        }
+        if value and value.lower() not in choices:
+            ignored.append(f"{name}: {value[:40]!r} is none of {', '.join(LINK_TRACKING)}")
+        return choices.get(value.lower(), "")
+
+    def model() -> Mapping[str, object] | None:
+        name, value = found.get("template_model", ("", ""))
+        try:
+            parsed = json.loads(value, parse_constant=_no_constant) if value else {}
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            refused.append(f"{name} is not a JSON object")
+            return None
+        return parsed if value else None
+
+    return Directives(
+        tag=text("tag"),
+        metadata=metadata,
+        stream=text("stream"),
+        track_opens=switch("track_opens"),
+        track_links=links(),
+        template=text("template"),
+        template_model=model(),
+        inline_css=switch("inline_css"),
+        refused=tuple(refused),
+        ignored=tuple(ignored),
+    )
+
+
+def _no_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,492 @@
+"""MIME as byte ranges: where each part of a message begins and ends, what it is, what it holds.
+
+Nothing is re-serialised: of 880 real messages only 255 survive parse and serialisation unchanged. A `Part` points into the
+stored bytes, so an attachment is what was sent, and `to_seven_bit` changes the leaf parts that need it and no other byte.
+
+Hostile input costs linear time: boundaries are found by search, parameters by one regular expression, and the caps
+below bound the rest. The only exception is MimeError, which names the cap, or says why a message cannot be re-encoded.
+Line ends are expected to be CRLF, as messages are stored; anything else parses as well, but less well.
+RFC 2045, 2046, 2047, 2183, 2231, 3676; broken mail is read as the standard library reads it, except where
+docs/decisions/003-mime.md says otherwise.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from encodings.aliases import aliases
+from urllib.parse import unquote_to_bytes
+
+from relay import header
+from relay.errors import RelayError
+
+MAX_DEPTH = 100  # Postfix mime_nesting_limit
+MAX_PARTS = 1000
+MAX_HEADER = 256 * 1024  # octets of one header block
+MAX_FIELDS = 1000  # in one header block
+MAX_PARAMETERS = 100  # of one field
+MAX_BOUNDARY = 1000  # octets; RFC 2046 allows 70, mailers have used more
+MAX_SCAN = 1 << 30  # octets searched for boundaries in one message, nested multiparts counted again
+MAX_LINE = 998  # octets without CRLF (RFC 5322 §2.1.1)
+_LINE_WINDOW = 64 * 1024  # the longest line that the listener takes
+_MAX_UU_LINES = 500_000  # 22 MB in lines of the usual length
+_FALSE_HIT = 1000  # what a line that only begins like a delimiter costs, in octets of MAX_SCAN
+
+_FIELDS = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "content-id", "content-location"})
+_TYPE = re.compile(r"([^\s/;]+/[^\s/;]+)\s*(?=[;(]|$|[\w-]+\s*=)")  # a `;` may be missing: mailers have done that
+_PARAMETER = re.compile(r';([^=;"]*)(?:=\s*(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"[^;]*|([^;]*)))?', re.S)
+_EXTENDED = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*?)")
+_UNSAFE_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
+_MAX_NAME = 255
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_QP_OVERHEAD = 6  # base64 costs a third; quoted-printable two octets for each 8-bit one
+
+
+class MimeError(RelayError):
+    """The message is beyond a cap, or cannot be re-encoded; the text is a phrase fit for a bounce."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One part of a message, as a range of its bytes: header block `data[start:body]`, content `data[body:end]`.
+
+    `content_type` is lower case; `encoding` is the transfer encoding, "" for none (7bit, 8bit, binary). `disposition` is
+    lower case or "". `filename` is decoded and holds no path, control or bidi characters; `named` says that it came from
+    Content-Disposition. `parts` are the children of a multipart, or the one message in a message/rfc822.
+    """
+
+    data: bytes = field(repr=False)
+    start: int
+    body: int
+    end: int
+    header: bytes = field(repr=False)
+    content_type: str
+    parameters: Mapping[str, str]
+    encoding: str
+    disposition: str
+    filename: str
+    named: bool
+    content_id: str
+    content_location: str
+    parts: tuple[Part, ...]
+
+    @property
+    def maintype(self) -> str:
+        """What stands before the slash of the content type."""
+        return self.content_type.partition("/")[0]
+
+    @property
+    def charset(self) -> str:
+        """The declared charset in lower case, or ""."""
+        return (self.parameters.get("charset", "").lower().split() or [""])[0]
+
+    def walk(self) -> Iterator[Part]:
+        """This part and all below it, in order."""
+        yield self
+        for part in self.parts:
+            yield from part.walk()
+
+    def raw(self) -> bytes:
+        """The content as it stands, in its transfer encoding."""
+        return self.data[self.body : self.end]
+
+    def decoded(self) -> bytes:
+        """The content without its transfer encoding; what is broken is read as far as the standard library reads it."""
+        if self.encoding == "base64":
+            return _from_base64(self.raw().translate(None, b"\r\n"))
+        if self.encoding == "quoted-printable":
+            return binascii.a2b_qp(self.raw())
+        if self.encoding == "uuencode":
+            return _from_uuencode(self.raw())
+        return self.raw()
+
+    def base64(self) -> bytes:
+        """The decoded content in base64 without line ends. Clean base64 is not decoded, only stripped of white space."""
+        if self.encoding == "base64":
+            plain = self.raw().translate(None, b"\r\n \t")
+            padding = plain.translate(None, _BASE64)
+            if len(plain) % 4 == 0 and padding in (b"", b"=", b"==") and plain.endswith(padding):
+                return plain
+        return binascii.b2a_base64(self.decoded(), newline=False)
+
+    def text(self) -> str:
+        """The content as text with LF line ends, by its declared charset; format=flowed is unfolded (RFC 3676)."""
+        text = decode(self.decoded(), self.charset).removeprefix("\ufeff").replace("\r\n", "\n")
+        if self.content_type == "text/plain" and self.parameters.get("format", "").lower() == "flowed":
+            return _unflow(text, self.parameters.get("delsp", "").lower() == "yes")
+        return text
+
+
+def parse(data: bytes) -> Part:
+    """The message as a tree of parts. Raises MimeError when it is beyond a cap."""
+    return _Reader(data).part(0, len(data), len(data), "text/plain", 0)
+
+
+class _Reader:
+    """Reads one message; counts what it may cost."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._parts = 0
+        self._scanned = 0
+
+    def part(self, start: int, end: int, limit: int, default: str, depth: int) -> Part:
+        """The part whose content ends at `end`. Its header may use the octets up to `limit` too: a line end that belongs
+        to the delimiter that follows may also end the last field."""
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise MimeError(f"more than {MAX_PARTS} MIME parts")
+        if depth > MAX_DEPTH:
+            raise MimeError(f"MIME parts nested deeper than {MAX_DEPTH}")
+        block, offset = self._header(start, limit)
+        body = min(start + offset, end)
+        found = _wanted(block)
+        content_type, parameters = _content_type(found.get("content-type"), default)
+        disposition, attributes = _parse_parameters(_plain(found.get("content-disposition", b"")))
+        encoding = _encoding(found.get("content-transfer-encoding", b""))
+        filename = attributes.get("filename", "")
+        return Part(
+            data=self._data,
+            start=start,
+            body=body,
+            end=end,
+            header=block,
+            content_type=content_type,
+            parameters=parameters,
+            encoding=encoding,
+            disposition=disposition.lower(),
+            filename=safe_name(filename or parameters.get("name", "")),
+            named=bool(filename),
+            content_id=header.text(found.get("content-id", b"")).strip("<> "),
+            content_location=header.text(found.get("content-location", b"")),
+            parts=self._multipart(parameters, content_type, body, end, depth + 1)
+            if content_type.startswith("multipart/")
+            else self._message(content_type, encoding, start + len(block), body, end, depth + 1),
+        )
+
+    def _header(self, start: int, limit: int) -> tuple[bytes, int]:
+        window = self._data[start : min(limit, start + MAX_HEADER + _LINE_WINDOW)]
+        block, offset = header.split(window)
+        cut = start + len(window) < limit and offset == len(block) and b"\n" not in window[offset:]
+        if cut or len(block) > MAX_HEADER:
+            raise MimeError(f"a header larger than {MAX_HEADER // 1024} KiB")
+        return block, offset
+
+    def _multipart(self, parameters: Mapping[str, str], content_type: str, body: int, end: int, depth: int) -> tuple[Part, ...]:
+        boundary = parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
+        if len(boundary) > MAX_BOUNDARY:
+            raise MimeError(f"a MIME boundary longer than {MAX_BOUNDARY} octets")
+        default = "message/rfc822" if content_type == "multipart/digest" else "text/plain"
+        return tuple(self._between(boundary, body, end, default, depth)) if boundary else ()
+
+    def _message(self, content_type: str, encoding: str, header_end: int, body: int, end: int, depth: int) -> tuple[Part, ...]:
+        """The message in a message/rfc822. Encoded, or without the empty line before it, it is a file like any other: its
+        own header could not be told from the one around it."""
+        if content_type not in ("message/rfc822", "message/global") or encoding or body == header_end:
+            return ()
+        return (self.part(body, end, end, "text/plain", depth),)
+
+    def _between(self, boundary: bytes, body: int, end: int, default: str, depth: int) -> Iterator[Part]:
+        """The parts between the delimiter lines. Without a closing line the last part goes to the end; two delimiters in
+        a row hold no part between them."""
+        opened: int | None = None
+        for hit, after, closes in self._delimiters(boundary, body, end):
+            if opened is not None and hit >= opened:
+                stop = hit - 1 if hit > opened and self._data[hit - 1 : hit] == b"\r" else hit
+                yield self.part(opened, stop, hit + 1, default, depth)
+            if closes:
+                return
+            opened = after
+        if opened is not None:
+            yield self.part(opened, end, end, default, depth)
+
+    def _delimiters(self, boundary: bytes, body: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """(offset of the LF before it, offset after its line, whether it closes) of each delimiter line."""
+        needle = b"\n--" + boundary
+        position = body - 1
+        while True:
+            hit = self._data.find(needle, position, end)
+            self._scanned += (hit if hit >= 0 else end) - position
+            if hit < 0:
+                return
+            after = self._data.find(b"\n", hit + 1, end) + 1 or end
+            rest = self._data[hit + len(needle) : after].rstrip(b" \t\r\n")
+            if rest in (b"", b"--"):
+                position = after - 1
+                yield hit, after, rest == b"--"
+            else:
+                position = hit + 1
+                self._scanned += _FALSE_HIT
+            if self._scanned > MAX_SCAN:
+                raise MimeError("MIME boundaries that cost too much to follow")
+
+
+def _wanted(block: bytes) -> dict[str, bytes]:
+    """The values of the MIME fields, the first one of each."""
+    found: dict[str, bytes] = {}
+    for count, (name, whole) in enumerate(header.fields(block), 1):
+        if count > MAX_FIELDS:
+            raise MimeError(f"more than {MAX_FIELDS} fields in one header")
+        if name in _FIELDS and name not in found:
+            found[name] = header.value(whole)
+    return found
+
+
+def _plain(raw: bytes) -> str:
+    """A field value as text. Raw 8-bit octets have no declared charset: UTF-8 where it fits, else windows-1252."""
+    return raw.decode("ascii") if raw.isascii() else decode(raw, "")
+
+
+def _content_type(raw: bytes | None, default: str) -> tuple[str, Mapping[str, str]]:
+    if raw is None:
+        return default, {}
+    value = _plain(raw)
+    found = _TYPE.match(value)
+    if found is None:
+        return "text/plain", _parse_parameters(value)[1]
+    return found[1].lower(), _parse_parameters(";" + value[found.end() :])[1]
+
+
+_KNOWN_ENCODINGS = {
+    "base64": "base64",
+    "quoted-printable": "quoted-printable",
+    **dict.fromkeys(("x-uuencode", "uuencode", "uue", "x-uue"), "uuencode"),
+}
+
+
+def _encoding(raw: bytes) -> str:
+    """The transfer encoding. A misspelt 7bit or 8bit is none; only a name that begins with x- is kept as it is."""
+    name = (re.split(r"[;(\s]", _plain(raw).lower().strip('"'), maxsplit=1))[0]
+    return _KNOWN_ENCODINGS.get(name, name if name.startswith("x-") else "")
+
+
+def _parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
+    """The value before the first `;`, and the parameters with names in lower case; of two with one name the first."""
+    main, semicolon, rest = value.partition(";")
+    plain: dict[str, str] = {}
+    extended: dict[str, list[tuple[int, str, bool]]] = {}
+    for count, match in enumerate(_PARAMETER.finditer(semicolon + rest), 1):
+        if count > MAX_PARAMETERS:
+            raise MimeError(f"more than {MAX_PARAMETERS} parameters in one field")
+        name, quoted, token = match[1].strip().lower(), match[2], match[3]
+        text = quoted.replace("\\\\", "\\").replace('\\"', '"') if quoted is not None else (token or "").strip()
+        star = _EXTENDED.fullmatch(name)
+        if star and "*" in name:
+            extended.setdefault(star[1], []).append((int(star[2] or 0), text, bool(star[3])))
+        elif name:
+            plain.setdefault(name, header.text(text.encode("utf-8", "replace")) if "=?" in text else text)
+    plain.update((name, _join_extended(pieces)) for name, pieces in extended.items())
+    return main.strip(), plain
+
+
+def _join_extended(pieces: list[tuple[int, str, bool]]) -> str:
+    """RFC 2231: continuations in order, percent-decoded where marked, in the charset that the first piece names."""
+    pieces.sort(key=lambda piece: piece[0])
+    charset = ""
+    first = pieces[0]
+    if first[2] and first[1].count("'") >= 2:
+        charset, _, text = first[1].split("'", 2)
+        pieces[0] = (first[0], text, True)
+    raw = b"".join(unquote_to_bytes(text) if encoded else text.encode("utf-8", "replace") for _, text, encoded in pieces)
+    return decode(raw, charset)
+
+
+def safe_name(name: str) -> str:
+    """A file name without path, control, bidi and invisible characters, at most 255 characters (its ending kept), or ""."""
+    name = re.split(r"[/\\]", _UNSAFE_IN_NAMES.sub("", name).rstrip("/\\"))[-1].strip()
+    if len(name) > _MAX_NAME:
+        stem, dot, ending = name.rpartition(".")
+        name = stem[: _MAX_NAME - len(ending) - 1] + dot + ending if stem and len(ending) < 20 else name[:_MAX_NAME]
+    return "" if name.strip(". ") == "" else name
+
+
+_ALIASES = {
+    "latin_1": "cp1252",  # what calls itself iso-8859-1 is windows-1252 (WHATWG Encoding §4.2)
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "euc_kr": "cp949",
+    "shift_jis": "cp932",
+}
+_MORE_LABELS = {
+    **{name: name for name in ("koi8_u", "koi8_t", "cp737", "cp856", "cp874", "cp875", "cp720", "cp1006")},
+    "ks_c_5601_1987": "cp949",
+    "windows_874": "cp874",
+    "x_sjis": "cp932",
+    "x_gbk": "gb18030",
+    "iso_8859_8_i": "iso8859_8",
+    "cp_850": "cp850",
+    "unicode_1_1_utf_7": "utf_7",
+}
+_NOT_CHARSETS = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
+_BINARY_CODECS = frozenset({"base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec"})
+_CODECS = {
+    label: codec
+    for label, codec in {**aliases, **{codec: codec for codec in aliases.values()}, **_MORE_LABELS}.items()
+    if codec not in _NOT_CHARSETS | _BINARY_CODECS
+}
+
+
+def decode(raw: bytes, charset: str) -> str:
+    """Text in a declared charset; where none is declared, or none that is known: UTF-8, and if it is not that, windows-1252.
+    Octets that the charset does not have become U+FFFD."""
+    label = re.sub(r"[^a-z0-9]+", "_", charset[:40].lower()).strip("_")
+    codec = _CODECS.get(label, "ascii")
+    if codec != "ascii":
+        return raw.decode(_ALIASES.get(codec, codec), "replace")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", "replace")
+
+
+def _from_base64(raw: bytes) -> bytes:
+    """As the standard library does: strict with the padding mended, else without what is not base64, else as it is."""
+    attempts = ((raw + b"==="[: -len(raw) % 4], True), (raw, False), (raw + b"==", False))
+    for octets, strict in attempts:
+        try:
+            return binascii.a2b_base64(octets, strict_mode=strict)
+        except binascii.Error:
+            continue
+    return raw
+
+
+def _from_uuencode(raw: bytes) -> bytes:
+    """The first uuencoded file in `raw`; all of `raw` where there is none or it is broken."""
+    begin = re.search(rb"^begin [0-7]{3,4} [^\n]*\n", raw, re.M)
+    if begin is None or raw.count(b"\n") > _MAX_UU_LINES:
+        return raw
+    end = re.compile(rb"^end[ \t\r]*$", re.M).search(raw, begin.end())
+    lines = raw[begin.end() : end.start() if end else len(raw)].split(b"\n")
+    try:
+        return b"".join(_uu_line(line.rstrip(b"\r")) for line in lines if line.strip())
+    except binascii.Error:
+        return raw
+
+
+def _uu_line(line: bytes) -> bytes:
+    try:
+        return binascii.a2b_uu(line)
+    except binascii.Error:  # some encoders write more than the length says
+        return binascii.a2b_uu(line[: (((line[0] - 32) & 63) * 4 + 5) // 3])
+
+
+def _unflow(text: str, delsp: bool) -> str:
+    """Paragraphs in place of flowed lines (RFC 3676 §4): joined where a line ends in a space and the quote depth stays."""
+    lines: list[str] = []
+    paragraph: list[str] = []
+    depth = 0
+    last = "\n" if text.endswith("\n") else ""
+    for line in text.removesuffix("\n").split("\n"):
+        content = line.lstrip(">")
+        quotes = len(line) - len(content)
+        content = content[1:] if content.startswith(" ") else content
+        if paragraph and (quotes != depth or content == "-- "):
+            lines.append(_quoted(depth, paragraph))
+            paragraph = []
+        depth = quotes
+        flows = content.endswith(" ") and content != "-- "
+        paragraph.append(content[:-1] if flows and delsp else content)
+        if not flows:
+            lines.append(_quoted(depth, paragraph))
+            paragraph = []
+    return "\n".join([*lines, _quoted(depth, paragraph)] if paragraph else lines) + last
+
+
+def _quoted(depth: int, pieces: list[str]) -> str:
+    return (">" * depth + " " if depth else "") + "".join(pieces)
+
+
+def to_seven_bit(data: bytes) -> bytes:
+    """The message with every leaf part that has 8-bit octets or lines over 998 octets in quoted-printable or base64.
+
+    Decoded content stays the same, and so does every byte outside these parts: raw 8-bit header fields, preambles and
+    epilogues too. Raises MimeError when such a part must not be touched (signed, encrypted, message/partial, an unknown
+    transfer encoding) or the message is beyond a cap.
+    """
+    pieces: list[bytes] = []
+    done = 0
+    message = parse(data)
+    for part in _to_encode(message):
+        pieces += [data[done : part.start], _encoded(part, outermost=part is message)]
+        done = part.end
+    return b"".join([*pieces, data[done:]]) if pieces else data
+
+
+def _to_encode(part: Part) -> Iterator[Part]:
+    """The leaf parts that need re-encoding, in order."""
+    if part.parts:
+        for child in part.parts:
+            for found in _to_encode(child):
+                if part.content_type in ("multipart/signed", "multipart/encrypted"):
+                    raise MimeError(f"{part.content_type} with 8-bit text or long lines cannot be re-encoded")
+                yield found
+        return
+    raw = part.raw()
+    if raw.isascii() and not _has_long_line(raw):
+        return
+    if part.maintype == "multipart" or part.content_type in ("message/partial", "message/external-body"):
+        raise MimeError(f"{part.content_type} with 8-bit text or long lines cannot be re-encoded")
+    if part.encoding.startswith("x-"):
+        raise MimeError(f"transfer encoding {part.encoding[:40]} is not known")
+    yield part
+
+
+def _has_long_line(raw: bytes) -> bool:
+    """Looks at every thousandth octet or so: jumps to the last line end within reach of a permitted line."""
+    position = 0
+    while len(raw) - position > MAX_LINE:
+        end = raw.rfind(b"\n", position, position + MAX_LINE + 2)
+        if end < 0:
+            return True
+        position = end + 1
+    return False
+
+
+def _encoded(part: Part, *, outermost: bool) -> bytes:
+    """The part, header and content, in the encoding that suits its content."""
+    content = part.decoded()
+    lines = content.count(b"\r\n")
+    text_lines = content.count(b"\n") == lines and content.count(b"\r") == lines
+    eight_bit = len(content) - len(content.translate(None, bytes(range(128, 256))))
+    if part.maintype in ("text", "message") and text_lines and eight_bit * _QP_OVERHEAD <= len(content):
+        return _new_header(part, b"quoted-printable", outermost) + _to_quoted_printable(content)
+    ends_line = part.end == len(part.data) or part.raw().endswith(b"\n")
+    return _new_header(part, b"base64", outermost) + _to_base64(content, ends_line)
+
+
+def _new_header(part: Part, encoding: bytes, outermost: bool) -> bytes:
+    """The part's header block with the transfer encoding set (in its place, where it has one) and the empty line."""
+    line = b"Content-Transfer-Encoding: " + encoding + b"\r\n"
+    pieces = []
+    names = set()
+    for name, whole in header.fields(part.header):
+        if name != "content-transfer-encoding":
+            pieces.append(whole)
+        elif name not in names:
+            pieces.append(line)
+        names.add(name)
+    if outermost and "mime-version" not in names:
+        pieces.append(b"MIME-Version: 1.0\r\n")
+    if "content-transfer-encoding" not in names:
+        pieces.append(line)
+    return b"".join(pieces) + b"\r\n"
+
+
+def _to_quoted_printable(content: bytes) -> bytes:
+    encoded = binascii.b2a_qp(content)
+    if b"\n" not in content:
+        encoded = encoded.replace(b"\n", b"\r\n")  # it breaks lines as the text does, and here it saw none
+    if encoded.startswith(b"--"):
+        encoded = b"=2D-" + encoded[2:]
+    return encoded.replace(b"\n--", b"\n=2D-")  # a new line must never look like a delimiter
+
+
+def _to_base64(content: bytes, ends_line: bool) -> bytes:
+    plain = binascii.b2a_base64(content, newline=False)
+    lines = b"\r\n".join(plain[start : start + 76] for start in range(0, len(plain), 76))
+    return lines + b"\r\n" if ends_line else lines
+
+
+__all__ = ["MimeError", "Part", "decode", "parse", "safe_name", "to_seven_bit"]

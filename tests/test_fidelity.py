@@ -1,0 +1,254 @@
+"""A message taken apart for a JSON API, and its recipients put where the header shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import address as addresses
+from relay import mime
+from relay.fidelity import Addressed, Loss, Rebuilt, address, mailboxes_in, rebuild
+from relay.mailboxes import Mailbox
+
+
+def rebuilt(text: str) -> Rebuilt:
+    """What a message of these lines comes to."""
+    return rebuild(mime.parse(text.replace("\n", "\r\n").encode()))
+
+
+def multipart(kind: str, *parts: str, boundary: str = "b") -> str:
+    """A multipart of these parts."""
+    return (
+        f"Content-Type: multipart/{kind}; boundary={boundary}\n\n"
+        + "".join(f"--{boundary}\n{part}\n" for part in parts)
+        + f"--{boundary}--\n"
+    )
+
+
+TEXT = "Content-Type: text/plain\n\ntext"
+HTML = "Content-Type: text/html\n\n<b>html</b>"
+PDF = "Content-Type: application/pdf; name=a.pdf\n\npdf"
+PNG = "Content-Type: image/png\nContent-ID: <logo>\n\npng"
+
+
+def shape(found: Rebuilt) -> tuple[str | None, str | None, list[str]]:
+    """Text, HTML and the names of the files."""
+    return found.text, found.html, [file.name for file in found.attachments]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (TEXT, ("text", None, [])),
+        (HTML, (None, "<b>html</b>", [])),
+        (PDF, (None, None, ["a.pdf"])),
+        ("Subject: x\n\nno type", ("no type", None, [])),
+        (multipart("alternative", TEXT, HTML), ("text", "<b>html</b>", [])),
+        (multipart("mixed", TEXT, PDF, TEXT), ("text", None, ["a.pdf", "part.txt"])),
+        (multipart("mixed", TEXT, HTML, PDF), ("text", "<b>html</b>", ["a.pdf"])),
+        (multipart("mixed", HTML, TEXT), (None, "<b>html</b>", ["part.txt"])),
+        (multipart("mixed", TEXT, PDF, HTML), ("text", None, ["a.pdf", "part.html"])),
+        (multipart("mixed", TEXT, HTML.replace("html\n", "html; name=a.html\n")), ("text", None, ["a.html"])),
+        (multipart("mixed", TEXT, multipart("mixed", TEXT, HTML, boundary="c")), ("text", None, ["part.txt", "part.html"])),
+        (multipart("mixed", PDF, HTML), (None, "<b>html</b>", ["a.pdf"])),
+        (multipart("mixed", TEXT, multipart("alternative", TEXT, HTML, boundary="c")), ("text", None, ["part.txt", "part.html"])),
+        (multipart("alternative", TEXT, multipart("related", HTML, PNG, boundary="c")), ("text", "<b>html</b>", ["attachment.png"])),
+        (
+            multipart("alternative", TEXT, multipart("mixed", HTML, PDF, HTML, boundary="c")),
+            ("text", "<b>html</b>", ["a.pdf", "part.html"]),
+        ),
+        (multipart("related", multipart("alternative", TEXT, HTML, boundary="c"), PNG), ("text", "<b>html</b>", ["attachment.png"])),
+        (multipart('related; start="<r>"', PNG, HTML.replace("\n\n", "\nContent-ID: <r>\n\n")), (None, "<b>html</b>", ["attachment.png"])),
+        (multipart("mixed", TEXT.replace("\n\n", "\nContent-Disposition: attachment\n\n")), (None, None, ["part.txt"])),
+        (multipart("mixed", TEXT.replace("\n\n", "\nContent-Disposition: inline; filename=a.txt\n\n"), TEXT), ("text", None, ["a.txt"])),
+        (
+            multipart("alternative", TEXT.replace("\n\n", "\nContent-Disposition: inline; filename=a.txt\n\n"), HTML),
+            ("text", "<b>html</b>", []),
+        ),
+        (multipart("mixed", "Content-Type: message/rfc822\n\n" + TEXT), (None, None, ["message.eml"])),
+        (multipart("mixed", "Content-Type: application/x-own\n\n"), (None, None, ["attachment.dat"])),
+        ("Content-Type: multipart/mixed\n\nno boundary", ("no boundary", None, [])),
+        (multipart("mixed", TEXT, "Content-Type: multipart/mixed\n\nno boundary"), ("text", None, ["attachment.dat"])),
+    ],
+)
+def test_rebuild(message: str, expected: tuple[str | None, str | None, list[str]]) -> None:
+    """The first text shown is the body, text and HTML of one alternative stand for each other, the rest are files."""
+    assert expected == shape(rebuilt(message))
+
+
+@pytest.mark.parametrize(
+    ("message", "loss"),
+    [
+        (multipart("signed", TEXT, "Content-Type: application/pgp-signature\n\n"), ("hard", "signature of multipart/signed")),
+        (multipart("encrypted", "Content-Type: application/pgp-encrypted\n\n"), ("hard", "multipart/encrypted")),
+        (multipart("report", TEXT), ("hard", "multipart/report")),
+        (multipart("mixed", multipart("report", TEXT, boundary="c")), ("hard", "multipart/report")),
+        ("Content-Type: application/pkcs7-mime\n\nx", ("hard", "S/MIME")),
+        ("Content-Type: message/partial\n\nx", ("hard", "message/partial")),
+        ("Content-Type: message/external-body\n\nx", ("hard", "message/external-body")),
+        (multipart("alternative", TEXT, "Content-Type: text/calendar\n\nx"), ("hard", "calendar")),
+        ("Content-Type: text/calendar; method=REQUEST\n\nx", ("hard", "calendar")),
+        (multipart("alternative", TEXT, "Content-Type: text/x-amp-html\n\nx", HTML), ("hard", "AMP")),
+        (multipart("alternative", TEXT, "Content-Type: text/enriched\n\nx"), ("cosmetic", "text/enriched form")),
+        (
+            multipart(
+                "related",
+                HTML.replace("html</b>", "<img src='a&amp;b.png'></b>"),
+                "Content-Type: image/png\nContent-Location: a&b.png\n\nx",
+            ),
+            ("hard", "Content-Location"),
+        ),
+        (multipart("digest", TEXT), ("cosmetic", "multipart/digest becomes separate")),
+        (multipart("mixed", TEXT, HTML), ("cosmetic", "a text and an HTML side by side")),
+        (multipart("mixed", TEXT, PDF, HTML), ("cosmetic", "a further text/html part")),
+        ("Content-Type: multipart/mixed\n\nx", ("cosmetic", "cannot be told apart goes as text")),
+        (multipart("mixed", TEXT, "Content-Type: multipart/mixed\n\nx"), ("cosmetic", "cannot be told apart goes as an attachment")),
+        ("Content-Type: text/plain; charset=iso-8859-1\n\nx", ("cosmetic", "text in iso-8859-1")),
+        ("Subject: x\n\na\0b", ("cosmetic", "NUL")),
+        ("Content-Transfer-Encoding: x-own\n\nx", ("cosmetic", "x-own")),
+    ],
+)
+def test_losses(message: str, loss: tuple[str, str]) -> None:
+    """Each thing that a JSON API cannot carry is named once, with its grade."""
+    (found,) = rebuilt(message).losses[:1]
+    assert (loss[0], True) == (found.grade, loss[1] in found.what)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        multipart("mixed", TEXT, "Content-Type: message/rfc822\n\n" + multipart("signed", TEXT, boundary="c")),
+        multipart("mixed", TEXT, "Content-Type: text/calendar; method=REQUEST; name=a.ics\nContent-Disposition: attachment\n\nx"),
+        multipart("mixed", TEXT, "Content-Type: application/pgp-keys\n\nx", "Content-Type: application/ms-tnef\n\nx"),
+        multipart("related", HTML, "Content-Location: unused.png\n\nx", PNG),
+    ],
+)
+def test_no_losses(message: str) -> None:
+    """What is inside an attached message, and files that are only files, lose nothing."""
+    assert [] == [loss for loss in rebuilt(message).losses if loss.grade == "hard"]
+
+
+def test_nul_characters_are_left_out() -> None:
+    """JSON could carry them, mail readers cannot."""
+    assert ("ab", (Loss("cosmetic", "NUL characters in the text are left out"),)) == (rebuilt("\na\0b").text, rebuilt("\na\0b").losses)
+
+
+@pytest.mark.parametrize(
+    ("src", "expected"),
+    [("cid:logo", "logo"), ("CID:lo%67o", "logo"), ("cid:other", ""), ("logo", "")],
+)
+def test_inline_images(src: str, expected: str) -> None:
+    """A part is inline where the HTML refers to its Content-ID, anywhere in the message; otherwise it is a file."""
+    html = f"Content-Type: text/html\n\n<img src='{src}'>"
+    for message in (multipart("related", html, PNG), multipart("mixed", html, PNG, PNG)):
+        found = rebuilt(message)
+        assert [expected, ""][: len(found.attachments)] == [file.content_id for file in found.attachments]
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        (
+            '<META http-equiv="Content-Type" content="text/html; charset=iso-8859-1"><p>',
+            '<META http-equiv="Content-Type" content="text/html; charset=utf-8"><p>',
+        ),
+        ("<meta charset=latin1>", "<meta charset=utf-8>"),
+        ("<p>charset=latin1", "<p>charset=latin1"),
+        ("<p>" * 2000 + "<meta charset=latin1>", "<p>" * 2000 + "<meta charset=latin1>"),
+    ],
+)
+def test_the_charset_inside_html(html: str, expected: str) -> None:
+    """HTML that leaves as UTF-8 says so itself."""
+    assert expected == rebuilt(f"Content-Type: text/html\n\n{html}").html
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        ("text/csv; charset=ISO-8859-2; header=present", "text/csv; charset=ISO-8859-2"),
+        ('text/csv; charset="a b"', "text/csv"),
+        ("text/calendar; charset=utf-8; method=CANCEL", "text/calendar; charset=utf-8; method=CANCEL"),
+        ("application/pdf; charset=x", "application/pdf"),
+        ("Image/X{y}", "application/octet-stream"),
+        ("multipart/mixed", "application/octet-stream"),
+    ],
+)
+def test_content_types_of_attachments(content_type: str, expected: str) -> None:
+    """The type keeps the parameters that say how to read the content, and nothing that is no token."""
+    (file,) = rebuilt(multipart("mixed", TEXT, f"Content-Type: {content_type}\nContent-Disposition: attachment\n\nx")).attachments
+    assert expected == file.content_type
+
+
+# --- recipients ---
+
+
+def addressed(fields: str, recipients: Sequence[str], limit: int = 50, alone: str = "") -> list[list[list[str]]]:
+    """The To, Cc and Bcc of each request."""
+    found = address(fields.replace("\n", "\r\n").encode(), recipients, limit=limit, alone=lambda recipient: recipient == alone)
+    return [[[box.address for box in boxes] for boxes in (request.to, request.cc, request.bcc)] for request in found]
+
+
+@pytest.mark.parametrize(
+    ("fields", "recipients", "expected"),
+    [
+        ("To: a@x, b@x\nCc: c@x\n", ["c@x", "b@x", "a@x", "d@x"], [[["a@x", "b@x"], ["c@x"], ["d@x"]]]),
+        ("To: a@x, b@x\n", ["b@x"], [[["b@x"], [], []]]),  # one transaction for each recipient
+        ("To: other@x\n", ["a@x", "b@x"], [[["a@x"], [], []], [["b@x"], [], []]]),
+        ("To: undisclosed-recipients:;\n", ["a@x"], [[["a@x"], [], []]]),
+        ("", ["a@x", "b@x"], [[["a@x"], [], []], [["b@x"], [], []]]),
+        ("Cc: c@x, d@x\n", ["c@x", "d@x", "h@x"], [[["c@x", "d@x"], [], ["h@x"]]]),
+        ("To: a@x\nTo: b@x\nCc: a@x\n", ["a@x", "b@x"], [[["a@x", "b@x"], [], []]]),
+        ("To: A@X.EXAMPLE\n", ["a@x.example", "b@y.example"], [[["a@x.example"], [], ["b@y.example"]]]),
+        ("To: a@x, A@x\n", ["A@x", "a@x"], [[["a@x", "A@x"], [], []]]),
+        ("To: a@MÜLLER.example\n", ["a@xn--mller-kva.example"], [[["a@xn--mller-kva.example"], [], []]]),
+        ("Bcc: a@x\nTo: b@x\n", ["a@x", "b@x"], [[["b@x"], [], ["a@x"]]]),
+    ],
+)
+def test_address(fields: str, recipients: list[str], expected: list[list[list[str]]]) -> None:
+    """Visible are those who are both in the header and recipients; the hidden ones stay hidden."""
+    assert expected == addressed(fields, recipients)
+
+
+def test_over_the_limit() -> None:
+    """The first request carries the visible ones, and hidden ones while there is room; everybody else goes alone."""
+    assert [[["a@x"], ["b@x"], ["c@x"]], [["d@x"], [], []]] == addressed("To: a@x\nCc: b@x\n", ["a@x", "b@x", "c@x", "d@x"], limit=3)
+    assert [[["a@x", "b@x"], [], []], [["c@x"], [], []], [["d@x"], [], []]] == addressed(
+        "To: a@x, b@x, c@x\nCc: d@x\n", ["a@x", "b@x", "c@x", "d@x"], limit=2
+    )
+
+
+def test_alone() -> None:
+    """A recipient whose address may be refused does not share a request."""
+    assert [[["a@x"], [], ["c@x"]], [["odd@x"], [], []]] == addressed("To: odd@x, a@x\n", ["odd@x", "a@x", "c@x"], alone="odd@x")
+
+
+def test_names_are_decoded() -> None:
+    """Encoded words in display names, also where a line end is hidden in them; raw UTF-8 too."""
+    fields = 'To: =?utf-8?q?J=C3=B6rg=0D=0A?= <a@x>, "Käthe" <b@x>\r\n'.encode()
+    assert [Mailbox("Jörg", "a@x"), Mailbox("Käthe", "b@x")] == mailboxes_in(fields, "to")
+    assert (Addressed((Mailbox("Jörg", "a@x"),)),) == address(fields, ["a@x"], limit=50, alone=lambda _: False)
+
+
+ADDRESSES = [f"{local}@{domain}" for local in ("a", "A", "b", "c") for domain in ("x.example", "X.example", "y.example")]
+
+
+@given(
+    st.lists(st.sampled_from(ADDRESSES), max_size=8),
+    st.lists(st.sampled_from(ADDRESSES), max_size=8),
+    st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=12, unique=True),
+    st.integers(1, 6),
+)
+def test_each_recipient_exactly_once(to: list[str], cc: list[str], recipients: list[str], limit: int) -> None:
+    """No recipient is lost, doubled, invented or shown to whom the header did not show him; no request is over the limit."""
+    block = f"To: {', '.join(to)}\r\nCc: {', '.join(cc)}\r\n".encode()
+    found = address(block, recipients, limit=limit, alone=lambda recipient: recipient.startswith("c"))
+    assert sorted(recipients) == sorted(recipient for request in found for recipient in request.recipients)
+    visible = {addresses.key(one) for one in (*to, *cc)}
+    for request in found:
+        assert 1 <= len(request.recipients) <= limit
+        assert request.to
+        others = {addresses.key(box.address) for box in (*request.to, *request.cc)}
+        assert len(request.recipients) == 1 or others <= visible
