@@ -1,0 +1,181 @@
+"""The contract of a transport, run over every transport against real local servers.
+
+Each trouble is staged for each transport that can meet it; what must come out is the same for all: exactly one outcome
+for each recipient, of the right class, printable, without a secret, and never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.model import Outcome, Verdict
+from relay.transports.base import Transport
+from relay.transports.capture import Capture, CaptureSettings
+from relay.transports.http import Http
+from relay.transports.postmark import Postmark, PostmarkSettings
+from relay.transports.smtp import Smtp, SmtpSettings
+from tests.jobs import HELLO, job
+from tests.servers import Act, HttpServer, Response, SmtpServer, Trickle
+
+SECRET = "canary-5ecret-0123456789"
+TO = ("a@example.net", "b@example.net", "c@example.net")
+BIG = HELLO + (b"z" * 70 + b"\r\n") * 60_000
+ACCEPTED = b'{"To":"x","MessageID":"b7bc2f4a-0000","ErrorCode":0,"Message":"OK"}'
+QUICK = 0.25  # seconds: the deadline where a silence is staged
+
+
+def refusal(status: int, code: int, retry_after: str = "") -> Response:
+    """A refusal in Postmark's documented shape."""
+    body = b'{"ErrorCode":%d,"Message":"said the server"}' % code
+    return Response(status, body, {"Retry-After": retry_after} if retry_after else {})
+
+
+# What is staged -> (how at an SMTP server, how at a Postmark server, what must come out). None: cannot happen there.
+STAGED: Mapping[str, tuple[Any, Any, set[Verdict]]] = {
+    "taken": ({}, [Response(200, ACCEPTED)], {Verdict.OK}),
+    "slow, but in time": ({"dot": Trickle(b"250 ok\r\n", 0.001)}, [Trickle(Response(200, ACCEPTED).encode(), 0.0002)], {Verdict.OK}),
+    "credentials refused": ({"auth": "535 5.7.8 no"}, [refusal(401, 10)], {Verdict.PAUSE}),
+    "account refused": ({"mail": "530 5.7.0 no"}, [refusal(422, 405)], {Verdict.PAUSE}),
+    "too fast": ({"mail": "421 4.7.0 too many messages"}, [refusal(429, 429, retry_after="30")], {Verdict.THROTTLE}),
+    "message refused": ({"dot": "554 5.6.0 no"}, [refusal(422, 300)], {Verdict.PERM_MSG}),
+    "temporary trouble": ({"dot": "451 4.3.0 later"}, [refusal(503, 100)], {Verdict.RETRY}),
+    "silent from the start": ({"greeting": Act.HANG}, None, {Verdict.PAUSE}),
+    "silent after the message": ({"dot": Act.HANG}, [Act.HANG], {Verdict.UNKNOWN}),
+    "cut after the message": ({"dot": Act.CUT}, [Act.CUT], {Verdict.UNKNOWN}),
+    "reset after the message": ({"dot": Act.RESET}, [Act.RESET], {Verdict.UNKNOWN}),
+    "garbage after the message": ({"dot": b"%&/\r\n"}, [b"%&/\r\n\r\n"], {Verdict.UNKNOWN}),
+    "half an answer": ({"dot": b"250-2.0"}, [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"], {Verdict.UNKNOWN}),
+    "taken in words nobody reads": (None, [Response(200, b"<html>welcome</html>")], {Verdict.UNKNOWN}),
+    "an error page": (None, [Response(502, b"<html>bad gateway</html>")], {Verdict.UNKNOWN}),
+    "cut in the message": ({"body": Act.RESET}, [Act.EARLY], {Verdict.RETRY}),
+    "cut before the message": ({"mail": Act.CUT}, None, {Verdict.RETRY}),
+    "nobody listens": (Act.CUT, Act.CUT, {Verdict.PAUSE}),
+}
+PROVEN_NOT_TAKEN = {"credentials refused", "account refused", "too fast", "cut in the message", "cut before the message", "nobody listens"}
+CASES = [
+    pytest.param(kind, what, id=f"{kind}: {what}")
+    for what, (smtp, postmark, _) in STAGED.items()
+    for kind, script in (("smtp", smtp), ("postmark", postmark))
+    if script is not None
+]
+
+
+def deadline(what: str) -> float:
+    """Seconds; short only where nothing else ends the wait."""
+    return QUICK if "silent" in what or what == "half an answer" else 10.0
+
+
+@asynccontextmanager
+async def smtp(script: Any, seconds: float) -> AsyncIterator[tuple[Transport, SmtpServer]]:
+    """An SMTP transport and its server."""
+    async with AsyncExitStack() as stack:
+        server = SmtpServer(script if isinstance(script, dict) else {}, users={"relay": SECRET}, auth_in_clear=True)
+        await stack.enter_async_context(server)
+        settings = SmtpSettings("one", server.host, server.port, "relay.test", tls="none", username="relay", password=SECRET)
+        transport = Smtp(replace(settings, timeout=seconds, dot_timeout=seconds))
+        stack.push_async_callback(transport.aclose)
+        if script is Act.CUT:
+            await server.__aexit__()
+            server = await stack.enter_async_context(SmtpServer())
+        yield transport, server
+
+
+@asynccontextmanager
+async def postmark(script: Any, seconds: float) -> AsyncIterator[tuple[Transport, HttpServer]]:
+    """A Postmark transport and a server in Postmark's place."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(HttpServer(script if isinstance(script, list) else ()))
+        settings = PostmarkSettings("one", SECRET, base_url=server.url, timeout=seconds)
+        transport = Postmark(settings, Http(base_url=server.url, timeout=seconds, concurrency=2))
+        stack.push_async_callback(transport.aclose)
+        if script is Act.CUT:
+            await server.__aexit__()
+            server = await stack.enter_async_context(HttpServer())
+        yield transport, server
+
+
+async def carry(transport: Transport, *recipients: str, data: bytes = HELLO) -> dict[str, Outcome]:
+    """Prepare and attempt one job, and hold the results against what every transport promises."""
+    whole = job(*recipients, data=data)
+    jobs = await transport.prepare(whole)
+    assert sorted(recipient.address for one in jobs for recipient in one.recipients) == sorted(recipients)
+    found: dict[str, Outcome] = {}
+    for one in jobs:
+        assert all("=" in name for name in transport.identity(one))
+        outcomes = await transport.attempt([one])
+        assert set(outcomes) == {(one.queue_id, recipient.address) for recipient in one.recipients}
+        found |= {address: outcome for (_, address), outcome in outcomes.items()}
+    for outcome in found.values():
+        assert SECRET not in repr(outcome)
+        assert outcome.reply.isprintable()
+        assert outcome.remote.isprintable()
+        assert outcome.connect_s >= 0
+        assert outcome.send_s >= 0
+        assert bool(outcome.mend) is (outcome.verdict in (Verdict.PAUSE, Verdict.CONFIG))
+    return found
+
+
+@pytest.mark.parametrize(("kind", "what"), CASES)
+async def test_every_trouble_is_an_outcome(kind: str, what: str) -> None:
+    """Each staged trouble gives every recipient one outcome of the right class, and raises nothing."""
+    smtp_script, postmark_script, verdicts = STAGED[what]
+    opened = smtp(smtp_script, deadline(what)) if kind == "smtp" else postmark(postmark_script, deadline(what))
+    async with opened as (transport, _):
+        outcomes = await carry(transport, *TO, data=BIG if what == "cut in the message" else HELLO)
+    assert {outcome.verdict for outcome in outcomes.values()} == verdicts
+    if what in PROVEN_NOT_TAKEN:
+        assert not any(outcome.maybe_relayed for outcome in outcomes.values())
+    if kind == "postmark" and what == "too fast":
+        assert {outcome.retry_after for outcome in outcomes.values()} == {30.0}
+
+
+@pytest.mark.parametrize("kind", ["smtp", "postmark"])
+async def test_trouble_leaves_no_trace(kind: str) -> None:
+    """After each of the troubles the same transport carries the next message as if nothing had been."""
+    for what, (smtp_script, postmark_script, _) in STAGED.items():
+        script = smtp_script if kind == "smtp" else postmark_script
+        if script is None or script is Act.CUT or "silent" in what or what == "half an answer":
+            continue
+        async with smtp(script, 10.0) if kind == "smtp" else postmark(script, 10.0) as (transport, server):
+            await carry(transport, *TO, data=BIG if what == "cut in the message" else HELLO)
+            server.script = {} if isinstance(server, SmtpServer) else (Response(200, ACCEPTED),)
+            assert {outcome.verdict for outcome in (await carry(transport, *TO)).values()} == {Verdict.OK}, what
+
+
+async def test_each_recipient_once() -> None:
+    """Taken by an SMTP server and by a Postmark server, the message reaches each recipient exactly once."""
+    async with smtp({}, 10.0) as (transport, server):
+        await carry(transport, *TO)
+    assert isinstance(server, SmtpServer)
+    assert [mail.rcpts for mail in server.mails] == [[f"<{address}>".encode() for address in TO]]
+
+    async with postmark([Response(200, ACCEPTED)], 10.0) as (transport, sink):
+        await carry(transport, *TO)
+    assert isinstance(sink, HttpServer)
+    text = b"".join(request.body for request in sink.requests)
+    assert [text.count(address.encode()) for address in TO] == [1, 1, 1]
+
+
+async def test_capture(tmp_path: Path) -> None:
+    """Capture keeps the same promises: one outcome each when it can write, and when it cannot."""
+    assert {outcome.verdict for outcome in (await carry(Capture(CaptureSettings("one", tmp_path)), *TO)).values()} == {Verdict.OK}
+    (tmp_path / "file").write_bytes(b"")
+    outcomes = await carry(Capture(CaptureSettings("one", tmp_path / "file")), *TO)
+    assert {outcome.verdict for outcome in outcomes.values()} == {Verdict.PAUSE}
+
+
+async def test_what_every_transport_says_of_itself(tmp_path: Path) -> None:
+    """Name, batch size, concurrency and reports are told; closing twice does no harm."""
+    async with smtp({}, 1.0) as (one, _), postmark([], 1.0) as (two, _):
+        for transport in (one, two, Capture(CaptureSettings("one", tmp_path))):
+            assert (transport.provider, transport.max_batch) == ("one", 1)
+            assert transport.concurrency >= 1
+            assert isinstance(transport.carries_reports, bool)
+            await transport.aclose()
+            await transport.aclose()
