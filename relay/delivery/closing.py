@@ -1,0 +1,263 @@
+"""The ends of a message: outcomes written down, senders told, entries finished, and what a crash left behind.
+
+Promise: recorded first, then told. A bounce is stored, together with the note that its recipients are told, before the
+original is finished; so a crash neither loses nor repeats a bounce.
+The spool is asked until it can: what has happened outside must be written down (`insist`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from relay import dsn, header, routing, schedule, verdicts
+from relay.errors import CorruptEntry, SpoolError
+from relay.log import Events
+from relay.metrics import Metrics
+from relay.model import Client, Entry, Envelope, Facts, Kind, Outcome, Recipient, RecipientState, State, Verdict
+from relay.spool.base import Begun, Recorded, Spool
+
+T = TypeVar("T")
+
+SPOOL_RETRY = (0.5, 1.0, 2.0, 5.0)
+"""Seconds between tries when the spool cannot write."""
+OURSELVES = "relay"
+"""Who speaks in an outcome that is our own finding."""
+EXPIRED = "5.4.7"
+"""The status of a recipient given up because the time is over; a DSN says 4.4.7 (RFC 3463 §3.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """What delivery is told by the configuration. Times in seconds."""
+
+    retry: tuple[float, ...]
+    expire: float
+    bounce_from: str
+    hostname: str
+    keep_bodies: bool = False
+    hold_unknown: frozenset[str] = frozenset()  # providers whose unknown outcomes wait for an admin
+    lease: float = 600.0  # how long a claim lasts; prolonged while an attempt is under way
+
+
+class Closing:
+    """Writes down what became of recipients, and draws every consequence that concerns the sender."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        routes: Sequence[routing.Route],
+        settings: DeliverySettings,
+        reports: Callable[[Sequence[str]], bool],
+        events: Events,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        """`reports` says whether any of these providers carries multipart/report; `random` gives numbers in [0, 1)."""
+        self._spool = spool
+        self._routes = tuple(routes)
+        self._settings = settings
+        self._reports = reports
+        self._events = events
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random
+        self._trouble = False
+
+    def judge(self, entry: Entry, state: RecipientState, provider: str, outcome: Outcome, now: float) -> Recorded:
+        """What to store for one recipient. A pause or misconfiguration is due at once: the next claim chooses again."""
+        if outcome.kind is Kind.RELAYED:
+            return Recorded(outcome, State.RELAYED)
+        if outcome.kind is Kind.FAILED:
+            return Recorded(outcome, State.FAILED, told=not dsn.wanted(entry, state.recipient))
+        since = state.since if state.provider == provider and state.since else now
+        if outcome.maybe_relayed and provider in self._settings.hold_unknown:
+            return Recorded(outcome, State.HELD, since=since)
+        if verdicts.CONSEQUENCES[outcome.verdict].pauses is not None:
+            return Recorded(outcome, State.QUEUED, now, since=since)
+        expires = entry.arrived + self._settings.expire
+        when = schedule.next_attempt(now, self._settings.retry, state.attempts + 1, self._random(), expires)
+        return Recorded(outcome, State.QUEUED, max(when, now + (outcome.retry_after or 0.0)), since=since)
+
+    async def hold(self, entry: Entry, states: Sequence[RecipientState], why: str) -> None:
+        """Leave recipients to the admin, and say why."""
+        outcome = Outcome(Verdict.RETRY, "4.3.5", why, OURSELVES, own=True)
+        recorded = {state.recipient.address: Recorded(outcome, State.HELD, since=state.since) for state in states}
+        state = states[0]
+        await self.insist(lambda: self._spool.record(entry.queue_id, 0, recorded, state.provider, state.route, self._clock()))
+        for address in recorded:
+            self._events.held(entry.queue_id, address, why)
+
+    async def expire(self, entry: Entry, states: Sequence[RecipientState]) -> None:
+        """The time is over: failed, and a maybe-relayed recipient is told so."""
+        route = routing.choose(self._routes, entry, states[0].recipient.address) or routing.Route("", ())
+        outcomes = {}
+        for state in states:
+            last = f"; last answer: {state.reply}" if state.reply else "; it was never attempted"
+            text = f"delivery time expired after {_days(self._settings.expire)}{last}"
+            outcomes[state.recipient.address] = Outcome(Verdict.PERM_MSG, EXPIRED, text, OURSELVES, own=True)
+        await self.fail(entry, route, outcomes)
+        returned = any(dsn.wanted(entry, state.recipient) for state in states)
+        self._events.expired(entry.queue_id, entry.envelope.reverse_path, list(outcomes), returned=returned)
+
+    async def fail(self, entry: Entry, route: routing.Route, outcomes: Mapping[str, Outcome]) -> None:
+        """A decision of our own, without an attempt: record, log, bounce, finish."""
+        now = self._clock()
+        before = {state.recipient.address: state for state in entry.recipients}
+        recorded = {
+            address: Recorded(outcome, State.FAILED, told=not dsn.wanted(entry, before[address].recipient))
+            for address, outcome in outcomes.items()
+        }
+        provider = before[next(iter(outcomes))].provider
+        closed = await self.insist(lambda: self._spool.record(entry.queue_id, 0, recorded, provider, route.name, now))
+        for address, outcome in outcomes.items():
+            delay = max(now - entry.arrived, 0.0)
+            self._events.attempt(entry.queue_id, address, outcome, provider=provider, route=route.name, delay=delay)
+            self._metrics.recipient(provider or OURSELVES, route.name, "expired" if outcome.status == EXPIRED else "bounced")
+        await self.close(entry, route, recorded, closed)
+
+    async def close(self, entry: Entry, route: routing.Route, recorded: Mapping[str, Recorded], closed: bool) -> None:
+        """Bounce what failed and is not told yet; then finish an entry that has no open recipient."""
+        before = {state.recipient.address: state for state in entry.recipients}
+        failures = [
+            _failure(before[address], one.outcome) for address, one in recorded.items() if one.state is State.FAILED and not one.told
+        ]
+        if failures:
+            await self._bounce(entry, route.via, failures)
+        if closed or failures:
+            await self.finish(entry.queue_id)
+
+    async def _bounce(self, entry: Entry, via: Sequence[str], failures: Sequence[dsn.Failure]) -> None:
+        """Store a bounce; that its recipients are told is part of the same commit."""
+        now = self._clock()
+        report = not via or self._reports(via)
+
+        async def store() -> str:
+            incoming = self._spool.incoming(now)
+            text = dsn.bounce(
+                entry=entry,
+                failures=failures,
+                sender=self._settings.bounce_from,
+                hostname=self._settings.hostname,
+                bounce_id=incoming.queue_id,
+                now=now,
+                report=report,
+            )
+            incoming.write(text)
+            head, _ = header.split(text)
+            await incoming.commit(
+                arrived=now,
+                client=Client("", "unix", name="relay", helo=self._settings.hostname, protocol="LOCAL"),
+                envelope=Envelope("", (Recipient(entry.envelope.reverse_path),)),
+                facts=Facts(len(text), not text.isascii(), max(map(len, text.split(b"\r\n")))),
+                header=head,
+                message_id=f"<{incoming.queue_id}@{self._settings.hostname}>",
+                edits=(),
+                via=tuple(via),
+                bounce=True,
+                answers=entry.queue_id,
+                told=[failure.recipient.address for failure in failures],
+            )
+            return incoming.queue_id
+
+        bounce_id = await self.insist(store)
+        self._events.bounced_to(entry.queue_id, bounce_id, entry.envelope.reverse_path)
+
+    async def finish(self, queue_id: str) -> None:
+        """End an entry that has no open recipient; one that waits for another recipient's bounce is ended after that."""
+        if await self.insist(lambda: self._spool.finish(queue_id, self._clock(), self._settings.keep_bodies)):
+            self._events.removed(queue_id)
+
+    # After a crash.
+
+    async def recover(self) -> None:
+        """Settle what a crash left: attempts without an outcome, bounces that are due, entries that are not finished."""
+        for begun in await self._spool.unfinished():
+            await self._set_aside_if_corrupt(begun.queue_id, self._cut_off(begun))
+        for queue_id in await self._spool.untold():
+            await self._set_aside_if_corrupt(queue_id, self._tell_late(queue_id))
+        for queue_id in await self._spool.unclosed():
+            await self.finish(queue_id)
+
+    async def set_aside(self, error: CorruptEntry) -> None:
+        """An entry that cannot be read is kept apart, and said so; the others go on."""
+        self._events.corrupt(error.queue_id, error.why)
+        await self.insist(lambda: self._spool.set_aside(error.queue_id, error.why, self._clock()))
+
+    async def _set_aside_if_corrupt(self, queue_id: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except CorruptEntry as error:
+            await self.set_aside(CorruptEntry(queue_id, error.why))
+
+    async def _cut_off(self, begun: Begun) -> None:
+        """An attempt begun before the restart has no outcome: UNKNOWN."""
+        entry = await self._spool.entry(begun.queue_id)
+        if entry is None:
+            return
+        text = "relay stopped during the attempt"
+        outcome = Outcome(Verdict.UNKNOWN, "4.4.2", text, OURSELVES, own=True)
+        now = self._clock()
+        states = {state.recipient.address: state for state in entry.open}
+        recorded = {
+            address: self.judge(entry, states[address], begun.provider, outcome, now) for address in begun.recipients if address in states
+        }
+        await self.insist(lambda: self._spool.record(begun.queue_id, begun.attempt, recorded, begun.provider, begun.route, now))
+        self._events.maybe_twice(begun.queue_id, list(recorded), begun.provider, text)
+
+    async def _tell_late(self, queue_id: str) -> None:
+        """The crash came between the record and its bounce."""
+        entry = await self._spool.entry(queue_id)
+        if entry is None:
+            return
+        failed = [state for state in entry.recipients if state.state is State.FAILED and not state.told]
+        route = routing.choose(self._routes, entry, failed[0].recipient.address) if failed else None
+        failures = [
+            _failure(state, Outcome(Verdict.PERM_MSG, state.status, state.reply, state.remote or OURSELVES, own=state.remote == OURSELVES))
+            for state in failed
+        ]
+        if failures:
+            await self._bounce(entry, route.via if route else (), failures)
+
+    # The spool's bad days.
+
+    async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the spool until it can: what has happened outside must be written down."""
+        tries = 0
+        while True:
+            try:
+                answer = await ask()
+            except CorruptEntry:
+                raise
+            except SpoolError as error:
+                self.spool_trouble(error)
+                await asyncio.sleep(SPOOL_RETRY[min(tries, len(SPOOL_RETRY) - 1)])
+                tries += 1
+            else:
+                if tries:
+                    self.recovered()
+                return answer
+
+    def spool_trouble(self, error: SpoolError) -> None:
+        """Say once that the spool cannot write."""
+        if not self._trouble:
+            self._trouble = True
+            self._events.spool_trouble(str(error))
+
+    def recovered(self) -> None:
+        """Say once that the spool can write again."""
+        if self._trouble:
+            self._trouble = False
+            self._events.spool_recovered()
+
+
+def _failure(state: RecipientState, outcome: Outcome) -> dsn.Failure:
+    return dsn.Failure(state.recipient, outcome, expired=outcome.own and outcome.status == EXPIRED, maybe_relayed=state.maybe_relayed)
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:g} days" if seconds >= 86400 else f"{seconds / 3600:g} hours"
