@@ -1,0 +1,128 @@
+"""What the writer thread can be asked to do: plain records, prepared in the event loop so that the writer only writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.model import Entry
+from relay.spool.base import Filter
+
+
+@dataclass(slots=True)
+class Accept:
+    """Store a new entry; `body` is what follows its header block, None when the message lies in a file. -> None"""
+
+    entry: Entry
+    row: tuple[Any, ...]
+    recipients: list[tuple[Any, ...]]
+    body: bytes | None
+    told: list[tuple[int, str]]
+
+
+@dataclass(slots=True)
+class Claim:
+    """-> list[Entry]"""
+
+    now: float
+    limit: int
+    until: float
+
+
+@dataclass(slots=True)
+class Begin:
+    """`rows` are (address, entry, provider, route, started). -> the attempt's number"""
+
+    rows: list[tuple[str, int, str, str, float]]
+
+
+@dataclass(slots=True)
+class Record:
+    """`updates` are parameters of changes.RECORD, `steps` rows of table step. -> whether no recipient is open"""
+
+    entry: int
+    attempt: int
+    updates: list[tuple[Any, ...]]
+    steps: list[tuple[Any, ...]]
+
+
+@dataclass(slots=True)
+class Finish:
+    """-> bool: whether this ended the entry"""
+
+    entry: int
+    now: float
+    keep_body: bool
+
+
+@dataclass(slots=True)
+class Reschedule:
+    """Renew, postpone or wait: `sql` with one tuple of parameters for each recipient. -> None"""
+
+    sql: str
+    rows: list[tuple[Any, ...]]
+    entry: int
+
+
+@dataclass(slots=True)
+class Alter:
+    """Change one chunk of the recipients a filter means, those after `after`. -> Chunk"""
+
+    verb: str  # hold | release | retry | reroute | delete
+    what: Filter
+    now: float
+    after: tuple[int, str]
+    limit: int
+    via: Sequence[str] = ()
+    even_if_maybe_sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """How many recipients were changed, and where to go on (None: there is nothing after this)."""
+
+    changed: int
+    next: tuple[int, str] | None
+
+
+@dataclass(slots=True)
+class Wake:
+    """-> how many recipients were made due"""
+
+    key: str | None
+    now: float
+    limit: int
+
+
+@dataclass(slots=True)
+class SetAside:
+    """-> None"""
+
+    entry: int
+    why: str
+    now: float
+
+
+@dataclass(slots=True)
+class Purge:
+    """One chunk. -> (entries forgotten, bodies forgotten)"""
+
+    finished_before: float
+    bodies_before: float
+    limit: int
+
+
+@dataclass(slots=True)
+class Reserve:
+    """Move the mark below which queue ids may be given out. -> None"""
+
+    mark: int
+
+
+@dataclass(slots=True)
+class Test:
+    """A real write, to see whether the disk takes one. -> None"""
+
+
+Operation = Accept | Claim | Begin | Record | Finish | Reschedule | Alter | Wake | SetAside | Purge | Reserve | Test

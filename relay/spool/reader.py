@@ -1,0 +1,220 @@
+"""Everything that is read from the spool without changing it, over a connection of its own that can only read.
+
+The daemon uses it in a thread beside the writer. The command line uses it directly while no daemon runs. Plain,
+blocking calls; each sees what was durable when it began. Raises SpoolError; CorruptEntry for one entry that cannot be
+read.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from relay.errors import CorruptEntry, SpoolError
+from relay.model import Entry, Facts
+from relay.spool import database, files, filters, ids, rows
+from relay.spool.base import Begun, Counts, Filter, Step
+from relay.spool.changes import read_entries
+from relay.spool.stored import Stored
+
+_PAGE = 500
+
+
+class Reader:
+    """The spool in `directory`, read-only. `now` arguments are Unix seconds and decide what counts as active."""
+
+    def __init__(self, directory: Path) -> None:
+        if not (directory / database.FILE).exists():
+            raise SpoolError(f"there is no spool in {directory}")
+        try:
+            self._db = database.connect(directory, read_only=True)
+            self._bodies = files.Bodies(directory)
+            database.check_version(self._db)
+        except sqlite3.Error as error:
+            raise database.spool_error(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise database.spool_error(error) from error
+
+    def entry(self, queue_id: str) -> Entry | None:
+        """One entry, open or in the history."""
+        number = ids.number(queue_id)
+        if why := self._all("SELECT why FROM corrupt WHERE entry = ?", (number,)):
+            raise CorruptEntry(ids.text(number), why[0][0])
+        found = self._entries([number]).get(number)
+        if isinstance(found, CorruptEntry):
+            raise found
+        return found
+
+    def _entries(self, numbers: Sequence[int]) -> dict[int, Entry | CorruptEntry]:
+        try:
+            return read_entries(self._db, numbers)
+        except sqlite3.Error as error:
+            raise database.spool_error(error) from error
+
+    def message(self, queue_id: str) -> Stored:
+        """The stored octets; those of a corrupt entry too, as far as they can be had."""
+        number = ids.number(queue_id)
+        found = self._all(
+            "SELECT e.size, e.eight_bit, e.longest_line, e.body, e.header, b.data "
+            "FROM entry e LEFT JOIN body b ON b.entry = e.id WHERE e.id = ?",
+            (number,),
+        )
+        if not found:
+            raise SpoolError(f"{queue_id} is not in the spool")
+        size, eight_bit, longest_line, where, header, data = found[0]
+        facts = Facts(size, bool(eight_bit), longest_line)
+        if where == rows.GONE:
+            raise SpoolError(f"the message of {queue_id} is no longer kept")
+        if where == rows.IN_FILE:
+            return Stored(header, facts, path=self._check_file(number, size))
+        if data is None or len(header) + len(data) != size:
+            have = "missing" if data is None else f"{len(header) + len(data)} octets"
+            raise CorruptEntry(ids.text(number), f"its body is {have} instead of {size} octets")
+        return Stored(header, facts, body=data)
+
+    def _check_file(self, number: int, size: int) -> Path:
+        try:
+            fd = self._bodies.open(number)
+        except OSError as error:
+            raise CorruptEntry(ids.text(number), f"its body file cannot be opened: {error.strerror}") from error
+        try:
+            found = os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+        if found != size:
+            raise CorruptEntry(ids.text(number), f"its body file has {found} instead of {size} octets")
+        return self._bodies.path(number)
+
+    def find(self, what: Filter, limit: int, now: float, after: str = "") -> Sequence[Entry]:
+        """Entries with a matching recipient, by queue id, after the id `after`; one that cannot be read is left out."""
+        condition = filters.where(what, now)
+        start = ids.number(after) if after else -1
+        numbers = [
+            number
+            for (number,) in self._all(
+                f"SELECT DISTINCT e.id FROM {filters.FROM} WHERE e.id > ? AND {condition.text} ORDER BY e.id LIMIT ?",
+                (start, *condition.values, limit),
+            )
+        ]
+        return [entry for entry in self._entries(numbers).values() if isinstance(entry, Entry)]
+
+    def count(self, what: Filter, now: float) -> int:
+        """How many recipients a filter means."""
+        condition = filters.where(what, now)
+        return int(self._all(f"SELECT count(*) FROM {filters.FROM} WHERE {condition.text}", condition.values)[0][0])
+
+    def resolve(self, prefix: str) -> Sequence[str]:
+        """Queue ids that begin with `prefix` (at most 10)."""
+        low, high = ids.prefix_range(prefix) or (1, 0)
+        return [
+            ids.text(number) for (number,) in self._all("SELECT id FROM entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 10", (low, high))
+        ]
+
+    def search(self, term: str, limit: int) -> Sequence[str]:
+        """Ids by queue id prefix, Message-ID, recipient, sender or remote id; newest first."""
+        low, high = ids.prefix_range(term) or (1, 0)
+        found = self._all(
+            "SELECT id FROM (SELECT id FROM entry WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?5) "
+            "UNION SELECT id FROM entry WHERE message_id IN (?3, ?4) AND message_id <> '' "
+            "UNION SELECT id FROM entry WHERE sender = ?3 COLLATE NOCASE "
+            "UNION SELECT entry FROM recipient WHERE address = ?3 COLLATE NOCASE "
+            "UNION SELECT entry FROM step WHERE remote_id = ?3 AND remote_id <> '' "
+            "ORDER BY id DESC LIMIT ?5",
+            (low, high, term, f"<{term}>", limit),
+        )
+        return [ids.text(number) for (number,) in found]
+
+    def history(self, queue_id: str) -> Sequence[Step]:
+        """Every outcome of an entry, in order of time."""
+        found = self._all(f"SELECT {rows.STEP} FROM step WHERE entry = ? ORDER BY time, id", (ids.number(queue_id),))
+        return [rows.step(row) for row in found]
+
+    def corrupt(self) -> Sequence[tuple[str, str]]:
+        """(queue id, why) of the entries set aside."""
+        return [(ids.text(number), why) for number, why in self._all("SELECT entry, why FROM corrupt ORDER BY entry")]
+
+    def counts(self, now: float) -> Counts:
+        """The queue in numbers."""
+        found = self._all(
+            f"SELECT CASE WHEN r.state = 'held' THEN 'hold' WHEN {filters.NOT_YET} THEN 'deferred' ELSE 'active' END AS word, "
+            f"r.provider, count(*), min(e.arrived) FROM {filters.FROM} WHERE {filters.OPEN} GROUP BY word, r.provider",
+            (now,),
+        )
+        oldest: dict[str, float] = {}
+        for word, _, _, arrived in found:
+            oldest[word] = min(arrived, oldest.get(word, arrived))
+        entries = self._all(f"SELECT count(*) FROM entry e WHERE e.finished IS NULL AND {filters.SANE}")[0][0]
+        corrupt = self._all("SELECT count(*) FROM corrupt")[0][0]
+        return Counts(entries, {(word, provider): number for word, provider, number, _ in found}, oldest, corrupt)
+
+    def next_due(self) -> float | None:
+        """When the next recipient falls due, or None."""
+        due: float | None = self._all("SELECT min(due) FROM recipient WHERE due IS NOT NULL")[0][0]
+        return due
+
+    def waiting(self, key: str) -> int:
+        """How many recipients wait for `key`."""
+        return int(self._all("SELECT count(*) FROM recipient WHERE waits = ?", (key,))[0][0])
+
+    def unfinished(self, before: int) -> Sequence[Begun]:
+        """Attempts without an outcome, up to the attempt number `before`."""
+        attempts: dict[int, list[Any]] = {}
+        sql = (
+            "SELECT n, address, entry, provider, route, started FROM attempt "
+            "WHERE n <= ? AND entry NOT IN (SELECT entry FROM corrupt) ORDER BY n"
+        )
+        for row in self._all(sql, (before,)):
+            attempts.setdefault(row[0], []).append(row)
+        return [
+            Begun(number, ids.text(found[0][2]), found[0][3], found[0][4], tuple(row[1] for row in found), found[0][5])
+            for number, found in attempts.items()
+        ]
+
+    def unclosed(self) -> Sequence[str]:
+        """Entries with no open recipient that are not finished."""
+        found = self._all(
+            f"SELECT e.id FROM entry e WHERE e.finished IS NULL AND {filters.SANE} "
+            f"AND NOT EXISTS (SELECT 1 FROM recipient r WHERE r.entry = e.id AND r.state IN {rows.OPEN_STATES}) ORDER BY e.id"
+        )
+        return [ids.text(number) for (number,) in found]
+
+    def untold(self) -> Sequence[str]:
+        """Entries in the queue with a failed recipient whose sender was not told."""
+        found = self._all(
+            f"SELECT DISTINCT e.id FROM {filters.FROM} WHERE e.finished IS NULL AND {filters.SANE} "
+            "AND r.state = 'failed' AND NOT r.told ORDER BY e.id"
+        )
+        return [ids.text(number) for (number,) in found]
+
+    def broken_files(self) -> Sequence[tuple[int, str]]:
+        """Entries of the queue whose body file is not as it should be, and why."""
+        broken = []
+        for number, size in self._all(f"SELECT id, size FROM entry e WHERE finished IS NULL AND body = {rows.IN_FILE} AND {filters.SANE}"):
+            try:
+                self._check_file(number, size)
+            except CorruptEntry as error:
+                broken.append((number, error.why))
+        return broken
+
+    def without_file(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Those of `numbers` whose entry has no file: left over from a crash."""
+        named = {number for number in numbers if self._all(f"SELECT 1 FROM entry WHERE id = ? AND body = {rows.IN_FILE}", (number,))}
+        return [number for number in numbers if number not in named]

@@ -1,0 +1,406 @@
+"""The spool on SQLite: the contract of spool/base.py for one daemon on one host.
+
+Writes go to one thread that groups them (writer.py); reads to another, with a connection that can only read
+(reader.py); large messages to files (incoming.py). Files and tables, and what a crash leaves in them: docs/spool.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from relay.errors import CorruptEntry, SpoolError, SpoolFull
+from relay.model import Entry, Outcome, State, Verdict
+from relay.spool import database, files, ids, rows
+from relay.spool.base import Begun, Counts, Filter, Health, Recorded, Step
+from relay.spool.changes import POSTPONE, RENEW, Changes
+from relay.spool.fresh import Fresh
+from relay.spool.incoming import SqliteIncoming
+from relay.spool.operations import (
+    Accept,
+    Alter,
+    Begin,
+    Chunk,
+    Claim,
+    Finish,
+    Operation,
+    Purge,
+    Record,
+    Reschedule,
+    Reserve,
+    SetAside,
+    Test,
+    Wake,
+)
+from relay.spool.reader import Reader
+from relay.spool.stored import Stored
+from relay.spool.writer import Writer
+
+CHUNK = 500  # recipients or entries changed in one transaction; commits go on in between
+_FILE_THREADS = 4
+_START = (-1, "")
+_VACUUM = 2000  # free pages given back to the file system in one transaction
+_T = TypeVar("_T")
+
+
+class SqliteSpool:
+    """Open it before anything else, close it last. `clock` gives Unix seconds."""
+
+    def __init__(self, directory: Path, *, clock: Callable[[], float], shard: int = 0) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._shard = shard
+        self._fresh = Fresh()
+        self._wake: Callable[[], None] = lambda: None
+        self._health = Health(ok=False, full=False, why="the spool is not open", free=0)
+        self._reserving = False
+
+    async def open(self) -> None:
+        """Take the directory. Raises SpoolBusy naming the pid that holds it, or SpoolError with the mend."""
+        self._threads = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="spool-files")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
+        try:
+            await _on(self._threads, self._take_directory)
+            try:
+                self._writer = Writer(self._directory, self._prepare, self._in_trouble)
+                await self._writer.start()
+                self._reader = await _on(self._reading, lambda: Reader(self._directory))
+                await self._inspect_files()
+                await self.probe(0)
+            except BaseException:
+                self._lock.release()
+                raise
+        except BaseException:
+            self._threads.shutdown()
+            self._reading.shutdown()
+            raise
+
+    def _take_directory(self) -> None:
+        try:
+            self._directory = files.prepare(self._directory)
+            self._lock = files.Lock(self._directory)
+            files.create(self._directory / database.FILE)
+        except OSError as error:
+            raise database.spool_error(error) from error
+        self._bodies = files.Bodies(self._directory)
+
+    def _prepare(self) -> tuple[sqlite3.Connection, Changes]:
+        """Open the file, in the writer's thread."""
+        db = database.connect(self._directory)
+        try:
+            database.migrate(db)
+            # Leases end with the process that held them.
+            db.execute("UPDATE recipient SET due = next_attempt WHERE due IS NOT NULL AND due <> next_attempt")
+            mark, self._last_attempt = db.execute("SELECT queue_id, attempt FROM mark").fetchone()
+            newest = db.execute("SELECT coalesce(max(id), 0) FROM entry").fetchone()[0]
+            self._ids = queue_ids = ids.QueueIds(self._shard, max(mark - 1, newest, 0))
+            queue_ids.mark = queue_ids.wanted(self._clock())
+            db.execute("UPDATE mark SET queue_id = ?", (queue_ids.mark,))
+            files.sync_directory(self._directory)
+            return db, Changes(db, self._fresh, self._bodies.remove)
+        except BaseException:
+            db.close()
+            raise
+
+    async def _inspect_files(self) -> None:
+        """Set entries aside whose body file is gone or cut, and remove files that a crash left without a row."""
+        for number, why in await self._read(Reader.broken_files):
+            await self._do(SetAside(number, why, self._clock()))
+        names = await _on(self._threads, lambda: list(self._bodies.names()))
+        for number in await self._read(lambda reader: reader.without_file(names)):
+            await _on(self._threads, partial(self._bodies.remove, number))
+
+    async def close(self) -> None:
+        """Finish what is under way and close."""
+        with contextlib.suppress(SpoolError):  # then a minute of ids is skipped
+            await self._do(Reserve(self._ids.final))
+        await _on(self._reading, self._reader.close)
+        await self._writer.stop()
+        self._reading.shutdown()
+        self._threads.shutdown()
+        self._lock.release()
+
+    async def _do(self, operation: Operation) -> Any:
+        return await self._writer.submit(operation)
+
+    async def _read(self, query: Callable[[Reader], _T]) -> _T:
+        return await _on(self._reading, lambda: query(self._reader))
+
+    # Accepting
+
+    def incoming(self, now: float) -> SqliteIncoming:
+        """A fresh queue id and a place for the message's octets."""
+        if not self._reserving and (mark := self._ids.wanted(now)):
+            self._reserve(mark)
+        return SqliteIncoming(self._ids.take(now), self._bodies, self._threads, self._accept, self._in_trouble)
+
+    def _reserve(self, mark: int) -> None:
+        def reserved(future: asyncio.Future[None]) -> None:
+            self._reserving = False
+            if not future.cancelled() and future.exception() is None:
+                self._ids.mark = mark
+
+        self._reserving = True
+        self._writer.submit(Reserve(mark)).add_done_callback(reserved)
+
+    async def _accept(self, operation: Accept) -> None:
+        await self._writer.submit(operation)
+        self._wake()
+
+    def on_due(self, wake: Callable[[], None]) -> None:
+        """Call `wake` in the event loop whenever something may have become due at once."""
+        self._wake = wake
+
+    # Delivering
+
+    async def claim(self, now: float, limit: int, lease: float) -> Sequence[Entry]:
+        """Lease entries that are due."""
+        claimed: Sequence[Entry] = await self._writer.submit(Claim(now, limit, now + lease))
+        return claimed
+
+    async def renew(self, queue_id: str, recipients: Sequence[str], until: float) -> None:
+        """Prolong a lease."""
+        number = ids.number(queue_id)
+        await self._do(Reschedule(RENEW, [(until, number, address) for address in recipients], number))
+
+    async def next_due(self) -> float | None:
+        """When the next recipient falls due."""
+        return await self._read(Reader.next_due)
+
+    async def begin(self, queue_id: str, recipients: Sequence[str], provider: str, route: str, now: float) -> int:
+        """Store that an attempt starts; returns its number."""
+        number = ids.number(queue_id)
+        attempt: int = await self._writer.submit(Begin([(address, number, provider, route, now) for address in recipients]))
+        return attempt
+
+    async def record(self, queue_id: str, attempt: int, outcomes: Mapping[str, Recorded], provider: str, route: str, now: float) -> bool:
+        """Store what became of recipients. True when none is open."""
+        number = ids.number(queue_id)
+        replaces = 2 if attempt else 1 if provider else 0
+        updates, steps, soon = [], [], False
+        for address, recorded in outcomes.items():
+            outcome, state = recorded.outcome, recorded.state
+            due = recorded.next_attempt if state is State.QUEUED else None
+            soon = soon or (due is not None and due <= now)
+            said = _said(outcome)
+            updates.append(
+                (
+                    *(state.value, due, recorded.next_attempt, recorded.waits or None, recorded.since, int(attempt > 0), recorded.told),
+                    *(replaces, provider, replaces, route, *said),
+                    *(outcome.verdict is Verdict.UNKNOWN, state is not State.RELAYED, number, address),
+                )
+            )
+            steps.append((number, now, address, provider, route, attempt, *said, state.value))
+        closed: bool = await self._writer.submit(Record(number, attempt, updates, steps))
+        if soon:
+            self._wake()
+        return closed
+
+    async def postpone(self, queue_id: str, recipients: Sequence[str], until: float) -> None:
+        """End a lease without an attempt."""
+        await self._reschedule(queue_id, recipients, None, until)
+
+    async def wait(self, queue_id: str, recipients: Sequence[str], key: str, until: float) -> None:
+        """End a lease; the recipients wait for `key`."""
+        await self._reschedule(queue_id, recipients, key, until)
+
+    async def _reschedule(self, queue_id: str, recipients: Sequence[str], key: str | None, until: float) -> None:
+        number = ids.number(queue_id)
+        await self._do(Reschedule(POSTPONE, [(until, until, key, number, address) for address in recipients], number))
+        if until <= self._clock():
+            self._wake()
+
+    async def wake(self, key: str | None, now: float, limit: int | None = None) -> int:
+        """Make waiting recipients due, oldest first."""
+        woken = 0
+        while limit is None or woken < limit:
+            wanted = CHUNK if limit is None else min(CHUNK, limit - woken)
+            found: int = await self._do(Wake(key, now, wanted))
+            woken += found
+            if found:
+                self._wake()
+            if found < wanted:
+                break
+        return woken
+
+    async def waiting(self, key: str) -> int:
+        """How many recipients wait for `key`."""
+        return await self._read(lambda reader: reader.waiting(key))
+
+    async def finish(self, queue_id: str, now: float, keep_body: bool) -> bool:
+        """End an entry none of whose recipients is open or waits for its bounce. True when this call ended it."""
+        ended: bool = await self._writer.submit(Finish(ids.number(queue_id), now, keep_body))
+        return ended
+
+    async def unfinished(self) -> Sequence[Begun]:
+        """Attempts begun before this start that have no outcome."""
+        return await self._read(lambda reader: reader.unfinished(self._last_attempt))
+
+    async def unclosed(self) -> Sequence[str]:
+        """Entries with no open recipient that were not finished."""
+        return await self._read(Reader.unclosed)
+
+    async def untold(self) -> Sequence[str]:
+        """Entries with a failed recipient whose sender was not told."""
+        return await self._read(Reader.untold)
+
+    # Looking
+
+    async def entry(self, queue_id: str) -> Entry | None:
+        """One entry, open or in the history."""
+        return await self._read_one(queue_id, lambda reader: reader.entry(queue_id))
+
+    async def message(self, queue_id: str) -> Stored:
+        """The stored octets."""
+        if fresh := self._fresh.message(ids.number(queue_id)):
+            return fresh
+        return await self._read_one(queue_id, lambda reader: reader.message(queue_id))
+
+    async def _read_one(self, queue_id: str, query: Callable[[Reader], _T]) -> _T:
+        try:
+            return await self._read(query)
+        except CorruptEntry as error:
+            await self.set_aside(queue_id, error.why, self._clock())
+            raise
+
+    async def find(self, what: Filter, limit: int, after: str = "") -> Sequence[Entry]:
+        """Entries with a matching recipient, by queue id."""
+        return await self._read(lambda reader: reader.find(what, limit, what.now or self._clock(), after))
+
+    async def resolve(self, prefix: str) -> Sequence[str]:
+        """Queue ids that begin with `prefix`."""
+        return await self._read(lambda reader: reader.resolve(prefix))
+
+    async def search(self, term: str, limit: int) -> Sequence[str]:
+        """Ids of entries by queue id prefix, Message-ID, recipient, sender or remote id; newest first."""
+        return await self._read(lambda reader: reader.search(term, limit))
+
+    async def history(self, queue_id: str) -> Sequence[Step]:
+        """Every outcome of an entry."""
+        return await self._read(lambda reader: reader.history(queue_id))
+
+    async def count(self, what: Filter) -> int:
+        """How many recipients a filter means."""
+        return await self._read(lambda reader: reader.count(what, what.now or self._clock()))
+
+    async def corrupt(self) -> Sequence[tuple[str, str]]:
+        """(queue id, why) of the entries set aside."""
+        return await self._read(Reader.corrupt)
+
+    async def counts(self) -> Counts:
+        """The queue in numbers."""
+        return await self._read(lambda reader: reader.counts(self._clock()))
+
+    # Administering
+
+    async def hold(self, what: Filter, now: float) -> int:
+        """Hold matching queued recipients that are not leased."""
+        return await self._alter(Alter("hold", what, now, _START, CHUNK))
+
+    async def release(self, what: Filter, now: float) -> int:
+        """Release matching held recipients, due now."""
+        return await self._alter(Alter("release", what, now, _START, CHUNK))
+
+    async def retry(self, what: Filter, now: float) -> int:
+        """Make matching queued recipients due now."""
+        return await self._alter(Alter("retry", what, now, _START, CHUNK))
+
+    async def reroute(self, what: Filter, via: Sequence[str], now: float, even_if_maybe_sent: bool) -> int:
+        """Fix the providers of matching entries."""
+        return await self._alter(Alter("reroute", what, now, _START, CHUNK, tuple(via), even_if_maybe_sent))
+
+    async def delete(self, what: Filter, now: float) -> int:
+        """Delete matching recipients that are not leased."""
+        return await self._alter(Alter("delete", what, now, _START, CHUNK))
+
+    async def _alter(self, operation: Alter) -> int:
+        changed = 0
+        after: tuple[int, str] | None = _START
+        while after is not None:
+            operation.after = after
+            chunk: Chunk = await self._do(operation)
+            changed += chunk.changed
+            if chunk.changed:
+                self._wake()
+            after = chunk.next
+        return changed
+
+    async def set_aside(self, queue_id: str, why: str, now: float) -> None:
+        """Move an entry that cannot be handled to corrupt."""
+        await self._do(SetAside(ids.number(queue_id), why, now))
+
+    async def purge(self, finished_before: float, bodies_before: float) -> int:
+        """Forget old history and kept bodies; returns the entries gone."""
+        gone: int = 0
+        while True:
+            entries, bodies = await self._purge(finished_before, bodies_before)
+            gone += entries
+            if max(entries, bodies) < CHUNK:
+                return gone
+
+    async def _purge(self, finished_before: float, bodies_before: float) -> tuple[int, int]:
+        gone: tuple[int, int] = await self._do(Purge(finished_before, bodies_before, CHUNK))
+        return gone
+
+    # The disk
+
+    def health(self) -> Health:
+        """Whether mail can be accepted now."""
+        return self._health
+
+    def _in_trouble(self, error: SpoolError) -> None:
+        self._health = Health(ok=False, full=isinstance(error, SpoolFull), why=str(error), free=self._health.free)
+
+    async def probe(self, min_free: int) -> Health:
+        """Look at the disk and refresh `health`; after an error a test write decides."""
+        try:
+            free = await _on(self._threads, self._free)
+            if not self._health.ok:
+                await self._do(Test())
+                await _on(self._threads, self._test_file)
+            elif not self._reserving and (mark := self._ids.wanted(self._clock())):
+                self._reserve(mark)
+        except (SpoolError, OSError) as error:
+            self._in_trouble(database.spool_error(error))
+            return self._health
+        if free < max(min_free, 1):
+            why = f"only {free // 1_000_000} MB free on the spool's disk, less than min_free ({min_free // 1_000_000} MB)"
+            self._health = Health(ok=False, full=True, why=why, free=free)
+        else:
+            self._health = Health(ok=True, full=False, why="", free=free)
+        return self._health
+
+    def _free(self) -> int:
+        """Free octets; 0 when there is no inode left."""
+        found = os.statvfs(self._directory)
+        return 0 if found.f_files and not found.f_favail else found.f_bavail * found.f_frsize
+
+    def _test_file(self) -> None:
+        fd = self._bodies.create(0)
+        try:
+            os.write(fd, b"test\n")
+            self._bodies.sync(fd)
+        finally:
+            os.close(fd)
+            self._bodies.remove(0)
+
+
+def _said(outcome: Outcome) -> tuple[str, str, str, str, str]:
+    return (
+        outcome.verdict.value,
+        outcome.status,
+        rows.clean(outcome.reply),
+        rows.clean(outcome.remote),
+        rows.clean(outcome.remote_id),
+    )
+
+
+async def _on(threads: Executor, function: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(threads, function)

@@ -1,0 +1,677 @@
+"""The contract of relay/spool/base.py, over every implementation. A new one needs one line in IMPLEMENTATIONS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relay.errors import CorruptEntry, SpoolError
+from relay.model import Entry, RecipientState, State, Verdict
+from relay.spool.base import Filter, Recorded, Spool
+from tests.spools import (
+    BODY,
+    CLIENT,
+    EDITS,
+    FAILED,
+    HEADER,
+    NOW,
+    RELAYED,
+    RICH,
+    Clock,
+    accept,
+    attempt,
+    deferred,
+    envelope,
+    leased,
+    open_sqlite,
+    outcome,
+)
+
+IMPLEMENTATIONS: dict[str, Callable[[Path, Clock], Awaitable[Spool]]] = {"sqlite": open_sqlite}
+LARGE = HEADER + b"\r\n" + bytes(range(32, 127)) * 20_000  # 1.9 MB
+
+
+class Place:
+    """A spool and the means to open it again."""
+
+    def __init__(self, directory: Path, opener: Callable[[Path, Clock], Awaitable[Spool]]) -> None:
+        self.clock = Clock()
+        self._directory = directory
+        self._opener = opener
+        self.spool: Spool
+
+    async def open(self) -> Spool:
+        self.spool = await self._opener(self._directory, self.clock)
+        return self.spool
+
+    async def reopen(self) -> Spool:
+        await self.spool.close()
+        return await self.open()
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    place = Place(tmp_path, IMPLEMENTATIONS[request.param])
+    await place.open()
+    yield place
+    await place.spool.close()
+
+
+@pytest.fixture
+def spool(place: Place) -> Spool:
+    return place.spool
+
+
+async def get(spool: Spool, queue_id: str) -> Entry:
+    found = await spool.entry(queue_id)
+    assert found is not None
+    return found
+
+
+async def states(spool: Spool, queue_id: str) -> dict[str, RecipientState]:
+    return {state.recipient.address: state for state in (await get(spool, queue_id)).recipients}
+
+
+# Accepting
+
+
+async def test_a_committed_entry_is_read_back_as_it_was(spool: Spool) -> None:
+    """Envelope, DSN parameters, edits and facts come back exactly, recipients in their order."""
+    entry = await accept(spool, mail=RICH, via=("x", "y"))
+    assert RICH == entry.envelope
+    assert EDITS == entry.edits
+    assert CLIENT == entry.client
+    assert ("x", "y") == entry.via
+    assert entry == await get(spool, entry.queue_id)
+    assert [entry] == list(await spool.claim(NOW, 10, 60))
+
+
+async def test_a_committed_entry_survives_a_restart(place: Place) -> None:
+    """What commit returned is there after closing and opening, byte for byte."""
+    small = await accept(place.spool)
+    large = await accept(place.spool, header=HEADER, body=LARGE[len(HEADER) :])
+    spool = await place.reopen()
+    assert small == await get(spool, small.queue_id)
+    assert HEADER + BODY == await (await spool.message(small.queue_id)).read()
+    assert LARGE == await (await spool.message(large.queue_id)).read()
+
+
+@pytest.mark.parametrize("size", [len(HEADER) + 2, 65_536, 262_144, 262_145, 1_048_576, 3_000_001])
+async def test_a_message_of_any_size_is_read_back_byte_for_byte(place: Place, size: int) -> None:
+    """Whether fresh or read back, whole or in chunks of at most 256 KiB."""
+    body = (b"\r\n" + b"0123456789abcdef" * (size // 16 + 1))[: size - len(HEADER)]
+    entry = await accept(place.spool, body=body)
+    for again in (False, True):
+        spool = await place.reopen() if again else place.spool
+        message = await spool.message(entry.queue_id)
+        assert HEADER == message.header
+        assert entry.facts == message.facts
+        assert HEADER + body == await message.read()
+        chunks = [chunk async for chunk in message.chunks()]
+        assert HEADER + body == b"".join(chunks)
+        assert max(len(chunk) for chunk in chunks) <= 262_144
+
+
+async def test_a_message_without_body_or_header_is_stored(spool: Spool) -> None:
+    """The smallest messages there are."""
+    for header, body in ((HEADER, b""), (b"", b"\r\nno header\r\n"), (b"", b"")):
+        entry = await accept(spool, header=header, body=body)
+        message = await spool.message(entry.queue_id)
+        assert header + body == await message.read()
+        assert header + body == b"".join([chunk async for chunk in message.chunks()])
+
+
+async def test_queue_ids_rise_and_are_fourteen_upper_case_hex_digits(spool: Spool) -> None:
+    """Also when the clock stands still or steps back."""
+    ids = [spool.incoming(now).queue_id for now in [NOW] * 600 + [NOW - 86_400] * 600 + [NOW + 1]]
+    assert sorted(set(ids)) == ids
+    assert {14} == {len(queue_id) for queue_id in ids}
+    assert set("".join(ids)) <= set("0123456789ABCDEF")
+    assert round(NOW * 1000) == int(ids[0], 16) >> 14
+
+
+async def test_queue_ids_are_never_used_again(place: Place) -> None:
+    """Not after an abort, not after a restart with a clock that went back."""
+    aborted = place.spool.incoming(NOW)
+    await aborted.abort()
+    place.clock.now = NOW - 1_000_000
+    spool = await place.reopen()
+    assert spool.incoming(NOW - 1_000_000).queue_id > aborted.queue_id
+
+
+async def test_an_aborted_message_leaves_nothing(place: Place) -> None:
+    """Small or large."""
+    for octets in (HEADER + BODY, LARGE):
+        incoming = place.spool.incoming(NOW)
+        incoming.write(octets)
+        assert len(octets) == incoming.size
+        await incoming.drain()
+        await incoming.abort()
+    spool = await place.reopen()
+    assert (await spool.find(Filter(), 10), None) == ([], await spool.next_due())
+
+
+async def test_a_commit_that_contradicts_itself_is_refused(spool: Spool) -> None:
+    """Facts that do not count the octets, or a header block that is not the message's, store nothing."""
+    entry = await accept(spool)
+    for header, extra in ((HEADER, b"more"), (b"X-Other: 1\r\n", b"")):
+        incoming = spool.incoming(NOW)
+        incoming.write(HEADER + BODY + extra)
+        with pytest.raises(SpoolError, match=incoming.queue_id):
+            await incoming.commit(
+                arrived=NOW, client=CLIENT, envelope=envelope(), facts=entry.facts, header=header, message_id="", edits=()
+            )
+    assert [entry.queue_id] == [found.queue_id for found in await spool.find(Filter(), 10)]
+
+
+async def test_twenty_producers_lose_and_double_nothing(place: Place) -> None:
+    """Every id that commit returned is there once after a restart, and no other."""
+
+    async def produce(producer: int) -> list[str]:
+        return [(await accept(place.spool, f"{producer}-{n}@example.net")).queue_id for n in range(20)]
+
+    accepted = [queue_id for ids in await asyncio.gather(*(produce(n) for n in range(20))) for queue_id in ids]
+    assert 400 == len(set(accepted))
+    spool = await place.reopen()
+    assert sorted(accepted) == [entry.queue_id for entry in await spool.find(Filter(), 1000)]
+
+
+async def test_the_wake_call_comes_with_every_commit(spool: Spool) -> None:
+    """Delivery hears of what is due at once."""
+    calls: list[int] = []
+    spool.on_due(lambda: calls.append(1))
+    entry = await accept(spool)
+    assert calls
+    calls.clear()
+    await spool.claim(NOW, 1, 60)
+    await spool.wait(entry.queue_id, ["a@example.net"], "provider=x", NOW + 100)
+    assert not calls
+    await spool.wake("provider=x", NOW)
+    assert calls
+
+
+# Claims and leases
+
+
+async def test_claim_returns_the_oldest_due_first_and_not_more_than_asked(spool: Spool) -> None:
+    """Order is by the time due, not by arrival."""
+    first, second, third = [(await accept(spool, now=NOW + n)).queue_id for n in (0, 1, 2)]
+    await spool.claim(NOW + 5, 10, 60)
+    for queue_id, until in ((first, NOW + 30), (second, NOW + 10), (third, NOW + 20)):
+        await spool.postpone(queue_id, ["a@example.net"], until)
+    assert [] == list(await spool.claim(NOW + 9, 10, 60))
+    assert NOW + 10 == await spool.next_due()
+    assert [second, third] == [entry.queue_id for entry in await spool.claim(NOW + 40, 2, 60)]
+    assert [first] == [entry.queue_id for entry in await spool.claim(NOW + 40, 2, 60)]
+
+
+async def test_claim_fills_up_beside_entries_with_many_recipients(spool: Spool) -> None:
+    """A limit counts entries, however many recipients each has."""
+    many = [f"{n}@example.net" for n in range(300)]
+    accepted = [(await accept(spool, *many)).queue_id for _ in range(3)]
+    assert accepted == [entry.queue_id for entry in await spool.claim(NOW, 3, 60)]
+
+
+async def test_a_leased_recipient_is_not_claimed_again_before_its_lease_ends(spool: Spool) -> None:
+    """A renewed lease ends later."""
+    entry = await accept(spool)
+    assert 1 == len(await spool.claim(NOW, 10, 60))
+    assert [] == list(await spool.claim(NOW + 59, 10, 60))
+    await spool.renew(entry.queue_id, ["a@example.net"], NOW + 100)
+    assert [] == list(await spool.claim(NOW + 99, 10, 60))
+    assert NOW + 100 == await spool.next_due()
+    assert ["a@example.net"] == [address for found in await spool.claim(NOW + 100, 10, 60) for address in leased(found, NOW + 100)]
+
+
+async def test_renew_revives_no_lease(spool: Spool) -> None:
+    """A lease that record ended is not taken up again."""
+    entry = await accept(spool)
+    await spool.claim(NOW, 1, 60)
+    await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW + 10)})
+    await spool.renew(entry.queue_id, ["a@example.net"], NOW + 500)
+    assert 1 == len(await spool.claim(NOW + 10, 1, 60))
+
+
+async def test_each_claim_shows_only_its_own_recipients_as_due(spool: Spool) -> None:
+    """While one recipient is under way, another that falls due is claimed without it."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    await spool.claim(NOW, 10, 600)
+    await spool.postpone(entry.queue_id, ["b@example.net"], NOW + 10)
+    (second,) = await spool.claim(NOW + 10, 10, 600)
+    assert ("b@example.net",) == leased(second, NOW + 10)
+    assert 2 == len(second.recipients)
+
+
+async def test_a_lease_does_not_survive_a_restart(place: Place) -> None:
+    """Whoever held it is gone."""
+    await accept(place.spool)
+    assert 1 == len(await place.spool.claim(NOW, 10, 86_400))
+    spool = await place.reopen()
+    assert 1 == len(await spool.claim(NOW, 10, 86_400))
+
+
+# Attempts
+
+
+async def test_a_relayed_entry_goes_into_the_history(spool: Spool) -> None:
+    """record says that none is open; finish takes the body; entry and history stay."""
+    entry = await accept(spool)
+    await spool.claim(NOW, 1, 60)
+    assert await attempt(spool, entry.queue_id, {"a@example.net": RELAYED}, now=NOW + 1)
+    assert [entry.queue_id] == list(await spool.unclosed())
+    await spool.finish(entry.queue_id, NOW + 2, keep_body=False)
+    assert [] == list(await spool.unclosed())
+    found = await get(spool, entry.queue_id)
+    assert (NOW + 2, HEADER) == (found.finished, found.header)
+    assert (State.RELAYED, 1, "smarthost", "default") == tuple(
+        getattr(found.recipients[0], name) for name in ("state", "attempts", "provider", "route")
+    )
+    (step,) = await spool.history(entry.queue_id)
+    assert (NOW + 1, "a@example.net", "OK", "2.0.0", "250 2.0.0 Ok", "r-1", State.RELAYED) == (
+        step.time,
+        step.recipient,
+        step.verdict,
+        step.status,
+        step.reply,
+        step.remote_id,
+        step.state,
+    )
+    with pytest.raises(SpoolError):
+        await spool.message(entry.queue_id)
+
+
+@pytest.mark.parametrize("body", [BODY, LARGE])
+async def test_a_kept_body_stays_until_it_is_purged(place: Place, body: bytes) -> None:
+    """keep_body keeps it readable, also after a restart; purge takes it and leaves the history."""
+    entry = await accept(place.spool, body=body)
+    await attempt(place.spool, entry.queue_id, {"a@example.net": RELAYED})
+    await place.spool.finish(entry.queue_id, NOW, keep_body=True)
+    spool = await place.reopen()
+    assert HEADER + body == await (await spool.message(entry.queue_id)).read()
+    assert 0 == await spool.purge(0, NOW)
+    assert HEADER + body == await (await spool.message(entry.queue_id)).read()
+    assert 0 == await spool.purge(0, NOW + 1)
+    with pytest.raises(SpoolError):
+        await spool.message(entry.queue_id)
+    assert 1 == len(await spool.history(entry.queue_id))
+
+
+async def test_finish_leaves_an_entry_with_an_open_recipient(spool: Spool) -> None:
+    """It stays in the queue, and finishing twice does no harm: only one call ends the entry."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    assert not await attempt(spool, entry.queue_id, {"a@example.net": RELAYED})
+    assert not await spool.finish(entry.queue_id, NOW, keep_body=False)
+    assert await attempt(spool, entry.queue_id, {"b@example.net": FAILED})
+    assert not await spool.finish(entry.queue_id, NOW, keep_body=False)
+    await accept(spool, "app@example.com", answers=entry.queue_id, told=["b@example.net"])
+    assert [True, False] == [await spool.finish(entry.queue_id, at, keep_body=False) for at in (NOW, NOW + 5)]
+    assert NOW == (await get(spool, entry.queue_id)).finished
+
+
+async def test_attempt_numbers_rise_also_over_a_restart(place: Place) -> None:
+    """No number is used twice."""
+    entry = await accept(place.spool)
+    first = await place.spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW)
+    await place.spool.record(entry.queue_id, first, {"a@example.net": deferred(NOW)}, "p", "r", NOW)
+    spool = await place.reopen()
+    assert await spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW) > first > 0
+
+
+async def test_an_attempt_without_outcome_is_found_after_a_restart(place: Place) -> None:
+    """Only for the recipients that have none, only from before this start, and only until it is recorded."""
+    entry = await accept(place.spool, "a@example.net", "b@example.net", "c@example.net")
+    number = await place.spool.begin(entry.queue_id, ["a@example.net", "b@example.net"], "p", "r", NOW + 1)
+    await place.spool.record(entry.queue_id, number, {"a@example.net": RELAYED}, "p", "r", NOW)
+    spool = await place.reopen()
+    (begun,) = await spool.unfinished()
+    assert (number, entry.queue_id, "p", "r", ("b@example.net",), NOW + 1) == (
+        begun.attempt,
+        begun.queue_id,
+        begun.provider,
+        begun.route,
+        begun.recipients,
+        begun.started,
+    )
+    await spool.begin(entry.queue_id, ["c@example.net"], "p", "r", NOW)
+    assert [begun] == list(await spool.unfinished())
+    await spool.record(entry.queue_id, number, {"b@example.net": deferred(NOW, Verdict.UNKNOWN)}, "p", "r", NOW)
+    assert [] == list(await spool.unfinished())
+
+
+async def test_a_deferred_recipient_falls_due_again(spool: Spool) -> None:
+    """What record stored is what entry shows."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    await spool.claim(NOW, 1, 600)
+    outcomes = {"a@example.net": deferred(NOW + 60, since=NOW), "b@example.net": deferred(NOW + 90, waits="provider=p")}
+    assert not await attempt(spool, entry.queue_id, outcomes)
+    found = await states(spool, entry.queue_id)
+    a, b = found["a@example.net"], found["b@example.net"]
+    assert (State.QUEUED, 1, NOW + 60, NOW, Verdict.RETRY, "4.4.2", "451 4.4.2 later", "") == (
+        a.state,
+        a.attempts,
+        a.next_attempt,
+        a.since,
+        a.verdict,
+        a.status,
+        a.reply,
+        a.waits,
+    )
+    assert ("provider=p", 1) == (b.waits, await spool.waiting("provider=p"))
+    (again,) = await spool.claim(NOW + 60, 1, 600)
+    assert ("a@example.net",) == leased(again, NOW + 60)
+
+
+async def test_a_decision_without_attempt_counts_none(spool: Spool) -> None:
+    """Attempt 0 leaves a step and the provider last attempted; the attempts stay."""
+    entry = await accept(spool)
+    await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW, Verdict.UNKNOWN)}, provider="first")
+    await spool.record(entry.queue_id, 0, {"a@example.net": deferred(NOW + 5)}, "second", "r", NOW + 1)
+    found = (await states(spool, entry.queue_id))["a@example.net"]
+    assert (1, "first", True) == (found.attempts, found.provider, found.maybe_relayed)
+    assert [1, 0] == [min(step.attempt, 1) for step in await spool.history(entry.queue_id)]
+
+
+async def test_a_decision_names_the_provider_of_a_recipient_that_is_not_pinned(spool: Spool) -> None:
+    """It replaces the provider when it names one, and keeps it when it names none."""
+    entry = await accept(spool)
+    await spool.record(entry.queue_id, 0, {"a@example.net": deferred(NOW)}, "p", "r", NOW)
+    assert ("p", "r") == (lambda s: (s.provider, s.route))((await states(spool, entry.queue_id))["a@example.net"])
+    await spool.record(entry.queue_id, 0, {"a@example.net": deferred(NOW)}, "", "", NOW)
+    assert ("p", "r") == (lambda s: (s.provider, s.route))((await states(spool, entry.queue_id))["a@example.net"])
+
+
+async def test_maybe_relayed_stays_until_the_recipient_is_relayed(spool: Spool) -> None:
+    """An unknown outcome is not forgotten by a later deferral, nor in the history of a failed one."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    both = ("a@example.net", "b@example.net")
+    await attempt(spool, entry.queue_id, dict.fromkeys(both, deferred(NOW, Verdict.UNKNOWN)))
+    await attempt(spool, entry.queue_id, dict.fromkeys(both, deferred(NOW, Verdict.RETRY)))
+    assert [True, True] == [state.maybe_relayed for state in (await states(spool, entry.queue_id)).values()]
+    await attempt(spool, entry.queue_id, {"a@example.net": RELAYED, "b@example.net": FAILED})
+    assert [False, True] == [state.maybe_relayed for state in (await states(spool, entry.queue_id)).values()]
+
+
+async def test_a_reply_that_is_no_valid_text_is_stored_all_the_same(spool: Spool) -> None:
+    """Half a surrogate pair in what a peer said does not cost us the outcome."""
+    entry = await accept(spool)
+    recorded = Recorded(outcome(reply="250 \udcff ok ü"), State.RELAYED)
+    await attempt(spool, entry.queue_id, {"a@example.net": recorded})
+    assert "250 ? ok ü" == (await states(spool, entry.queue_id))["a@example.net"].reply
+
+
+async def test_a_failed_recipient_is_untold_until_a_bounce_is_committed(place: Place) -> None:
+    """The bounce marks it in its own transaction; one recorded as told needs none."""
+    entry = await accept(place.spool, "a@example.net", "b@example.net", "c@example.net")
+    quiet = replace(FAILED, told=True)
+    outcomes = {"a@example.net": FAILED, "b@example.net": quiet, "c@example.net": FAILED}
+    assert await attempt(place.spool, entry.queue_id, outcomes)
+    spool = await place.reopen()
+    assert [entry.queue_id] == list(await spool.untold())
+    bounce = await accept(spool, "app@example.com", sender="", answers=entry.queue_id, told=("a@example.net", "c@example.net"))
+    assert bounce.bounce
+    assert [] == list(await spool.untold())
+    assert {True} == {state.told for state in (await states(spool, entry.queue_id)).values()}
+
+
+# Waiting for a paused provider
+
+
+async def test_waiting_recipients_are_woken_oldest_first(spool: Spool) -> None:
+    """One to probe with, then all; only those of the key."""
+    accepted = [(await accept(spool, now=NOW + n)).queue_id for n in range(3)]
+    other = (await accept(spool, "o@example.net", now=NOW + 4)).queue_id
+    await spool.claim(NOW + 5, 10, 60)
+    for queue_id in accepted:
+        await spool.wait(queue_id, ["a@example.net"], "provider=p", NOW + 1000)
+    await spool.wait(other, ["o@example.net"], "identity=q", NOW + 1000)
+    assert 3 == await spool.waiting("provider=p")
+    assert 1 == await spool.wake("provider=p", NOW + 10, limit=1)
+    assert accepted[:1] == [entry.queue_id for entry in await spool.claim(NOW + 10, 10, 60)]
+    assert 2 == await spool.wake("provider=p", NOW + 10)
+    assert accepted[1:] == [entry.queue_id for entry in await spool.claim(NOW + 10, 10, 60)]
+    assert (0, 1) == (await spool.waiting("provider=p"), await spool.wake(None, NOW + 11))
+    assert [other] == [entry.queue_id for entry in await spool.claim(NOW + 11, 10, 60)]
+
+
+async def test_a_wait_ends_by_itself_at_its_time(spool: Spool) -> None:
+    """Then the recipient is claimed and waits for nothing."""
+    entry = await accept(spool)
+    await spool.claim(NOW, 1, 60)
+    await spool.wait(entry.queue_id, ["a@example.net"], "provider=p", NOW + 100)
+    assert [] == list(await spool.claim(NOW + 99, 1, 60))
+    (claimed,) = await spool.claim(NOW + 100, 1, 60)
+    assert ("", 0) == (claimed.recipients[0].waits, await spool.waiting("provider=p"))
+
+
+async def test_more_than_a_chunk_is_woken(spool: Spool) -> None:
+    """Waking goes on until none is left."""
+    many = [f"{n}@example.net" for n in range(1200)]
+    entry = await accept(spool, *many)
+    await spool.wait(entry.queue_id, many, "k", NOW + 50)
+    assert 700 == await spool.wake("k", NOW + 1, limit=700)
+    assert 500 == await spool.wake("k", NOW + 1)
+
+
+# What an admin does
+
+
+async def test_find_pages_through_the_queue(spool: Spool) -> None:
+    """By queue id, after the last one seen."""
+    accepted = [(await accept(spool)).queue_id for _ in range(5)]
+    first = await spool.find(Filter(), 2)
+    rest = await spool.find(Filter(), 10, after=first[-1].queue_id)
+    assert accepted == [entry.queue_id for entry in (*first, *rest)]
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        (Filter(), "ab"),
+        (Filter(sender="APP@*"), "a"),
+        (Filter(sender="app@example.com"), "a"),
+        (Filter(recipient="*@EXAMPLE.org"), "b"),
+        (Filter(recipient="x@[192.0.2.1]"), "b"),
+        (Filter(recipient="*.example"), ""),
+        (Filter(provider="smart*"), "b"),
+        (Filter(route="default", provider="other"), ""),
+        (Filter(state="active", now=NOW), "a"),
+        (Filter(state="deferred", now=NOW), "b"),
+        (Filter(state="hold"), "b"),
+        (Filter(state="finished"), "c"),
+        (Filter(state="corrupt"), ""),
+        (Filter(state="no such state"), ""),
+        (Filter(older=50, now=NOW + 60), "a"),
+        (Filter(older=100, now=NOW + 60), ""),
+        (Filter(queue_id="nonsense"), ""),
+    ],
+)
+async def test_a_filter_means_the_recipients_that_match_every_key(spool: Spool, what: Filter, found: str) -> None:
+    """Globs compare without case; states are told apart by recipient."""
+    names = {(await accept(spool)).queue_id: "a"}
+    b = await accept(spool, "x@example.org", "x@[192.0.2.1]", sender="news@lists.example.com", now=NOW + 55)
+    c = await accept(spool)
+    names |= {b.queue_id: "b", c.queue_id: "c"}
+    await attempt(spool, b.queue_id, {"x@example.org": deferred(NOW + 60)})
+    await spool.hold(Filter(recipient="x@[[]*"), NOW + 55)
+    await attempt(spool, c.queue_id, {"a@example.net": RELAYED})
+    await spool.finish(c.queue_id, NOW, keep_body=False)
+    assert list(found) == [names[entry.queue_id] for entry in await spool.find(what, 10)]
+    assert bool(found) == bool(await spool.count(what))
+
+
+async def test_an_id_prefix_finds_and_resolves(spool: Spool) -> None:
+    """Upper or lower case."""
+    entry = await accept(spool)
+    prefix = entry.queue_id[:9].lower()
+    assert [entry.queue_id] == list(await spool.resolve(prefix))
+    assert [entry.queue_id] == [found.queue_id for found in await spool.find(Filter(queue_id=prefix), 10)]
+    assert [] == list(await spool.resolve("ZZ"))
+    assert [] == list(await spool.resolve(""))
+    assert (await spool.entry("nonsense"), await spool.entry("0" * 14)) == (None, None)
+    with pytest.raises(SpoolError):
+        await spool.message("0" * 14)
+
+
+async def test_held_recipients_wait_for_their_release(spool: Spool) -> None:
+    """hold leaves leased ones alone; release makes the held ones due."""
+    entry = await accept(spool, "a@example.net")
+    leased_one = await accept(spool, "b@example.net", now=NOW - 1)
+    assert 1 == len(await spool.claim(NOW - 1, 1, 600))
+    assert 1 == await spool.hold(Filter(), NOW)
+    assert [] == list(await spool.claim(NOW + 1, 10, 60))
+    assert State.HELD is (await states(spool, entry.queue_id))["a@example.net"].state
+    assert State.QUEUED is (await states(spool, leased_one.queue_id))["b@example.net"].state
+    assert 1 == await spool.release(Filter(), NOW + 5)
+    assert [entry.queue_id] == [found.queue_id for found in await spool.claim(NOW + 5, 10, 60)]
+
+
+async def test_retry_makes_deferred_and_waiting_recipients_due(spool: Spool) -> None:
+    """Held and leased ones stay as they are."""
+    entry = await accept(spool, "a@example.net", "b@example.net", "c@example.net")
+    await spool.claim(NOW, 1, 600)
+    await spool.postpone(entry.queue_id, ["a@example.net"], NOW + 999)
+    await spool.wait(entry.queue_id, ["b@example.net"], "k", NOW + 999)
+    assert 2 == await spool.retry(Filter(queue_id=entry.queue_id), NOW + 1)
+    (claimed,) = await spool.claim(NOW + 1, 10, 60)
+    assert ("a@example.net", "b@example.net") == leased(claimed, NOW + 1)
+    assert 0 == await spool.waiting("k")
+
+
+async def test_reroute_fixes_the_providers_and_leaves_pinned_recipients(spool: Spool) -> None:
+    """A maybe-relayed recipient moves only when told."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW + 99), "b@example.net": deferred(NOW + 99, Verdict.UNKNOWN)})
+    assert 1 == await spool.reroute(Filter(), ("other",), NOW + 1, even_if_maybe_sent=False)
+    (claimed,) = await spool.claim(NOW + 1, 10, 60)
+    assert (("other",), ("a@example.net",)) == (claimed.via, leased(claimed, NOW + 1))
+    await spool.postpone(entry.queue_id, ["a@example.net"], NOW + 99)
+    assert 2 == await spool.reroute(Filter(), ("third",), NOW + 2, even_if_maybe_sent=True)
+    found = await get(spool, entry.queue_id)
+    assert ("third", False) == (found.via[0], found.recipients[1].maybe_relayed)
+
+
+async def test_reroute_leaves_held_recipients_held(spool: Spool) -> None:
+    """They take the new way when they are released."""
+    entry = await accept(spool)
+    await spool.hold(Filter(), NOW)
+    assert 1 == await spool.reroute(Filter(), ("other",), NOW, even_if_maybe_sent=False)
+    found = await get(spool, entry.queue_id)
+    assert (("other",), State.HELD) == (found.via, found.recipients[0].state)
+    assert [] == list(await spool.claim(NOW, 10, 60))
+
+
+async def test_delete_finishes_entries_left_without_an_open_recipient(spool: Spool) -> None:
+    """Others of the entry go on; the history says who did it; a leased recipient is not deleted."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    assert 1 == await spool.delete(Filter(recipient="a@*"), NOW)
+    assert (await get(spool, entry.queue_id)).finished is None
+    await spool.claim(NOW, 1, 60)
+    assert 0 == await spool.delete(Filter(), NOW)
+    assert 1 == await spool.delete(Filter(), NOW + 60)
+    found = await get(spool, entry.queue_id)
+    assert (NOW + 60, {State.DELETED}) == (found.finished, {state.state for state in found.recipients})
+    assert ["deleted by an admin"] * 2 == [step.reply for step in await spool.history(entry.queue_id)]
+    with pytest.raises(SpoolError):
+        await spool.message(entry.queue_id)
+
+
+async def test_more_than_a_chunk_is_altered(spool: Spool) -> None:
+    """Commits go on between the chunks."""
+    entry = await accept(spool, *[f"{n}@example.net" for n in range(1000)])
+    other = await accept(spool, *[f"{n}@example.net" for n in range(300)])
+    held, accepted = await asyncio.gather(spool.hold(Filter(), NOW), accept(spool, "new@example.org", now=NOW + 1))
+    assert held in (1300, 1301)
+    assert 1000 == await spool.delete(Filter(queue_id=entry.queue_id), NOW)
+    assert 300 <= await spool.release(Filter(), NOW) <= 301
+    assert [other.queue_id, accepted.queue_id] == [found.queue_id for found in await spool.claim(NOW + 1, 10, 60)]
+
+
+async def test_search_finds_by_every_name_a_message_has(spool: Spool) -> None:
+    """Queue id prefix, Message-ID with and without brackets, recipient, sender, remote id; newest first; history too."""
+    first = await accept(spool, "One@example.net", message_id="<m1@app>")
+    second = await accept(spool, "two@example.net", sender="Other@example.com", message_id="")
+    await attempt(spool, first.queue_id, {"One@example.net": RELAYED})
+    await spool.finish(first.queue_id, NOW, keep_body=False)
+    for term in (first.queue_id, "<m1@app>", "m1@app", "one@EXAMPLE.net", "app@example.com", "r-1"):
+        assert [first.queue_id] == list(await spool.search(term, 10)), term
+    assert [second.queue_id, first.queue_id] == list(await spool.search(first.queue_id[:8], 10))
+    assert [second.queue_id] == list(await spool.search(first.queue_id[:8], 1))
+    assert [second.queue_id] == list(await spool.search("other@example.com", 10))
+    assert [] == list(await spool.search("", 10))
+
+
+async def test_counts_tell_states_providers_and_the_oldest(spool: Spool) -> None:
+    """Recipients by (state, provider); entries once."""
+    await accept(spool, "a@example.net", "b@example.net", now=NOW - 5)
+    deferred_one = await accept(spool, "c@example.net", now=NOW - 3)
+    await accept(spool, "d@example.net", now=NOW - 1)
+    await attempt(spool, deferred_one.queue_id, {"c@example.net": deferred(NOW + 60)})
+    await spool.hold(Filter(recipient="d@*"), NOW)
+    counts = await spool.counts()
+    assert 3 == counts.entries
+    assert {("active", ""): 2, ("deferred", "smarthost"): 1, ("hold", ""): 1} == counts.recipients
+    assert {"active": NOW - 5, "deferred": NOW - 3, "hold": NOW - 1} == counts.oldest
+    assert 0 == counts.corrupt
+
+
+async def test_an_entry_set_aside_is_kept_and_reported(place: Place) -> None:
+    """It is neither delivered nor found nor purged, also after a restart; its octets can still be had."""
+    entry = await accept(place.spool)
+    other = await accept(place.spool, now=NOW + 1)
+    number = await place.spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW)
+    await place.spool.set_aside(entry.queue_id, "breaks the parser", NOW)
+    await place.spool.set_aside(entry.queue_id, "again", NOW)
+    await place.spool.record(entry.queue_id, number, {"a@example.net": deferred(NOW)}, "p", "r", NOW)
+    for again in (False, True):
+        spool = await place.reopen() if again else place.spool
+        assert [(entry.queue_id, "breaks the parser")] == list(await spool.corrupt())
+        assert [other.queue_id] == [found.queue_id for found in await spool.find(Filter(), 10)]
+        assert [entry.queue_id] == [found.queue_id for found in await spool.find(Filter(state="corrupt"), 10)]
+        assert (1, 1) == ((await spool.counts()).corrupt, (await spool.counts()).entries)
+        with pytest.raises(CorruptEntry, match="breaks the parser"):
+            await spool.entry(entry.queue_id)
+    assert [other.queue_id] == [found.queue_id for found in await spool.claim(NOW + 9, 10, 60)]
+    assert HEADER + BODY == await (await spool.message(entry.queue_id)).read()
+
+
+async def test_an_admin_may_take_a_corrupt_entry_back_or_delete_it(spool: Spool) -> None:
+    """By naming the state: retry puts it back into the queue, delete ends it."""
+    first, second = await accept(spool), await accept(spool)
+    for entry in (first, second):
+        await spool.set_aside(entry.queue_id, "why", NOW)
+    assert 0 == await spool.retry(Filter(), NOW)
+    assert 1 == await spool.retry(Filter(state="corrupt", queue_id=first.queue_id), NOW)
+    assert [first.queue_id] == [entry.queue_id for entry in await spool.claim(NOW, 10, 60)]
+    assert 1 == await spool.delete(Filter(state="corrupt"), NOW)
+    assert ([], NOW) == (list(await spool.corrupt()), (await get(spool, second.queue_id)).finished)
+    assert not await attempt(spool, first.queue_id, {"a@example.net": deferred(NOW + 1)})
+    assert [first.queue_id] == [entry.queue_id for entry in await spool.claim(NOW + 1, 10, 60)]
+
+
+async def test_purge_forgets_old_history_only(spool: Spool) -> None:
+    """More than one chunk; what is in the queue stays, however old."""
+    entries = [await accept(spool, now=NOW + n / 1000) for n in range(600)]
+    for entry in entries[1:]:
+        await attempt(spool, entry.queue_id, {"a@example.net": RELAYED})
+    await asyncio.gather(*(spool.finish(entry.queue_id, NOW + n, keep_body=False) for n, entry in enumerate(entries) if n))
+    assert 588 == await spool.purge(NOW + 589, NOW)
+    assert None is await spool.entry(entries[1].queue_id)
+    assert [] == list(await spool.history(entries[1].queue_id))
+    assert [] == list(await spool.search(entries[1].queue_id, 1))
+    assert 12 == len(await spool.find(Filter(state="finished"), 1000)) + len(await spool.find(Filter(), 1000))
+
+
+async def test_a_working_spool_is_healthy(spool: Spool) -> None:
+    """Until there is less room than asked for."""
+    health = spool.health()
+    assert (True, False, "") == (health.ok, health.full, health.why)
+    assert health.free > 0
+    health = await spool.probe(1 << 62)
+    assert (False, True) == (health.ok, health.full)
+    assert "min_free" in health.why
+    assert (await spool.probe(0)).ok
+    assert spool.health().ok
