@@ -104,8 +104,8 @@ class Closing:
         returned = any(dsn.wanted(entry, state.recipient) for state in states)
         self._events.expired(entry.queue_id, entry.envelope.reverse_path, list(outcomes), returned=returned)
 
-    async def fail(self, entry: Entry, route: routing.Route, outcomes: Mapping[str, Outcome]) -> None:
-        """A decision of our own, without an attempt: record, log, bounce, finish."""
+    async def fail(self, entry: Entry, route: routing.Route, outcomes: Mapping[str, Outcome], reasons: Sequence[str] = ()) -> None:
+        """A decision of our own, without an attempt: record, log, bounce (with each of `reasons`), finish."""
         now = self._clock()
         before = {state.recipient.address: state for state in entry.recipients}
         recorded = {
@@ -118,13 +118,17 @@ class Closing:
             delay = max(now - entry.arrived, 0.0)
             self._events.attempt(entry.queue_id, address, outcome, provider=provider, route=route.name, delay=delay)
             self._metrics.recipient(provider or OURSELVES, route.name, "expired" if outcome.status == EXPIRED else "bounced")
-        await self.close(entry, route, recorded, closed)
+        await self.close(entry, route, recorded, closed, reasons)
 
-    async def close(self, entry: Entry, route: routing.Route, recorded: Mapping[str, Recorded], closed: bool) -> None:
+    async def close(
+        self, entry: Entry, route: routing.Route, recorded: Mapping[str, Recorded], closed: bool, reasons: Sequence[str] = ()
+    ) -> None:
         """Bounce what failed and is not told yet; then finish an entry that has no open recipient."""
         before = {state.recipient.address: state for state in entry.recipients}
         failures = [
-            _failure(before[address], one.outcome) for address, one in recorded.items() if one.state is State.FAILED and not one.told
+            _failure(before[address], one.outcome, reasons)
+            for address, one in recorded.items()
+            if one.state is State.FAILED and not one.told
         ]
         if failures:
             await self._bounce(entry, route.via, failures)
@@ -255,8 +259,20 @@ class Closing:
             self._events.spool_recovered()
 
 
-def _failure(state: RecipientState, outcome: Outcome) -> dsn.Failure:
-    return dsn.Failure(state.recipient, outcome, expired=outcome.own and outcome.status == EXPIRED, maybe_relayed=state.maybe_relayed)
+def _failure(state: RecipientState, outcome: Outcome, reasons: Sequence[str] = ()) -> dsn.Failure:
+    """What the bounce says of a recipient; of an expired one what was last heard, `state` being from before the end."""
+    expired = outcome.own and outcome.status == EXPIRED
+    if expired:
+        outcome = _last(state)
+    return dsn.Failure(state.recipient, outcome, tuple(reasons), expired=expired, maybe_relayed=state.maybe_relayed)
+
+
+def _last(state: RecipientState) -> Outcome:
+    """The last answer for a recipient that was deferred until its time was over."""
+    if not state.reply or not state.remote:
+        return Outcome(Verdict.RETRY, "4.4.7", "no attempt was made", OURSELVES, own=True)
+    own = not state.reply[:3].isdigit()  # a remote's reply begins with its code
+    return Outcome(Verdict.RETRY, f"4{state.status[1:]}", state.reply, state.remote, own=own)
 
 
 def _days(seconds: float) -> str:

@@ -485,7 +485,8 @@ class Delivery:
         text = "no provider of the route can carry this message: " + "; ".join(f"{name}: {refusal}" for name, refusal in refusals)
         status = refusals[0][1].status if refusals else "5.3.5"
         outcome = Outcome(Verdict.PERM_MSG, status, text, OURSELVES, own=True)
-        await self._closing.fail(group.entry, group.route, dict.fromkeys(group.addresses, outcome))
+        reasons = [f"{name}: {reason}" for name, refusal in refusals for reason in refusal.reasons]
+        await self._closing.fail(group.entry, group.route, dict.fromkeys(group.addresses, outcome), reasons)
 
 
 def _cannot_carry(outcomes: Iterable[Outcome]) -> CannotCarry | None:
