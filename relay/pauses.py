@@ -122,6 +122,11 @@ class Standing:
             pause.call = now + REMIND
         return due
 
+    def hurry(self, now: float) -> None:
+        """Let every pause be decided by the next message that comes, an admin wishes it."""
+        for pause in self._pauses.values():
+            pause.until, pause.call = min(pause.until, now), 0.0
+
     def next_call(self) -> float | None:
         """When `calls` will next have something to return."""
         return min((max(pause.until, pause.call) for pause in self._pauses.values() if not pause.probed), default=None)

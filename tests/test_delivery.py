@@ -395,6 +395,20 @@ async def test_with_no_other_provider_mail_waits_and_a_probe_brings_it_back(stag
     assert {State.RELAYED} == {(await stage.state(queue_id, BOB)).state for queue_id in ids}
 
 
+async def test_an_admin_s_retry_probes_a_paused_provider_at_once(stage: Stage) -> None:
+    """Whoever mended the credential does not wait for the pause to run out."""
+    ses = stage.provider("ses", always(Verdict.PAUSE), concurrency=1)
+    stage.route("ses")
+    async with stage.running() as delivery:
+        for _ in range(3):
+            await stage.submit(BOB)
+        await stage.waiting("ses", 3)
+        ses.script = always(Verdict.OK)
+        delivery.hurry()
+        await stage.events.wait("removed", 3)
+    assert 4 == len(ses.attempts)
+
+
 async def test_a_throttled_provider_is_waited_for_not_left(stage: Stage) -> None:
     """THROTTLE honours Retry-After and never fails over."""
     first = stage.provider("first", in_turn(outcome(Verdict.THROTTLE, retry_after=7.0), outcome(Verdict.OK)))

@@ -35,7 +35,6 @@ FENCED = {  # each library that touches the outside is known to one room
     "uvicorn": "admin",
     "prometheus_client": "metrics",
     "sqlite3": "spool",
-    "rich": "cli",
     "idna": "address",
 }
 LAZY = {"cli", "__main__"}  # may import inside functions, so that a command starts fast

@@ -123,6 +123,15 @@ def test_probes_are_called_once_and_called_again_when_they_never_came() -> None:
     assert it.next_call() is None
 
 
+def test_an_admin_may_have_a_probe_at_once() -> None:
+    """What was mended need not wait for the pause to run out."""
+    it = standing()
+    attempt(it, PAUSE, 100.0)
+    it.hurry(101.0)
+    assert ["ses"] == [pause.key for pause in it.calls(101.0)]
+    assert [("ses", False)] == attempt(it, OK, 101.0)
+
+
 def test_a_second_refusal_of_the_same_kind_is_not_told_again() -> None:
     """Attempts that were under way when the pause began add nothing."""
     it = standing()

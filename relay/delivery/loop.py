@@ -140,6 +140,11 @@ class Delivery:
         """Look for due entries now."""
         self._wake.set()
 
+    def hurry(self) -> None:
+        """Probe every paused provider with the next message that waits, now."""
+        self._standing.hurry(self._clock())
+        self._wake.set()
+
     async def drain(self, grace: float) -> None:
         """Begin nothing new; let attempts under way end within `grace` seconds. What is cut off is UNKNOWN at the next start."""
         self._stopping = True
@@ -337,7 +342,7 @@ class Delivery:
         except CannotCarry as refusal:
             search.refusals.append((name, refusal))
             return False
-        pause = self._standing.blocked(name, self._clock(), lane.transport.identity(job))
+        pause = self._standing.blocked(name, self._clock(), lane.transport.identity(parts[0]))
         if pause is not None and pause.identity:
             search.blocked = search.blocked or pause
             return False

@@ -43,7 +43,7 @@ class Transport(Protocol):
         """
 
     def identity(self, job: Job) -> Sequence[str]:
-        """The identities the job would use (`domain=example.com`, `stream=outbound`), in the form of Outcome.identity."""
+        """The identities a prepared job would use (`domain=example.com`, `stream=outbound`), in the form of Outcome.identity."""
 
     async def attempt(self, jobs: Sequence[Job]) -> Outcomes:
         """Hand over prepared jobs; returns exactly one outcome for each recipient of each job."""

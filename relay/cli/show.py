@@ -1,0 +1,207 @@
+"""Answers of the admin API as lines for people: 80 columns where the contents allow it, colour only on a terminal.
+
+Pure: every function takes JSON values and gives lines. What clients and providers said is printed with its control
+characters replaced, so that no mail can move a terminal's cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from relay.log import clean
+
+Json = Mapping[str, Any]
+
+_COLOURS = {"up": 32, "sent": 32, "relayed": 32, "active": 32, "yes": 32}
+_COLOURS |= {"throttled": 33, "deferred": 33, "queued": 33, "hold": 33, "held": 33}
+_COLOURS |= {"paused": 31, "bounced": 31, "failed": 31, "corrupt": 31, "no": 31}
+_WORD_OF_STEP = {"OK": "sent", "PERM-RCPT": "bounced", "PERM-MSG": "bounced"}
+
+
+class Paint:
+    """Colours state words, or not."""
+
+    def __init__(self, on: bool) -> None:
+        self._on = on
+
+    def __call__(self, word: str, width: int = 0) -> str:
+        """`word`, padded to `width`, in the colour of its meaning."""
+        text = f"{word:<{width}}"
+        colour = _COLOURS.get(word)
+        return f"\033[{colour}m{text}\033[0m" if self._on and colour else text
+
+
+def size(octets: int | None) -> str:
+    """`10.2 kB`"""
+    if octets is None:
+        return "?"
+    value, units = float(octets), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 999.5 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.0f} {unit}" if value >= 99.95 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def _parse(time: str) -> datetime:
+    return datetime.fromisoformat(time).astimezone()
+
+
+def local(time: str | None) -> str:
+    """An API time as local time, `2026-11-20 17:57:01`."""
+    return _parse(time).strftime("%Y-%m-%d %H:%M:%S") if time else "?"
+
+
+def age(time: str | None, now: float) -> str:
+    """`35s`, `12m`, `3h`, `2d`: how long ago an API time was, in one unit."""
+    if not time:
+        return "?"
+    seconds = max(0, round(now - _parse(time).timestamp()))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length or (unit == "d" and seconds >= length):
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def address(text: str | None) -> str:
+    """`<a@example.com>`; `<>` is the null reverse-path."""
+    return f"<{clean(text or '')}>"
+
+
+def columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Rows as aligned columns, two spaces between them; the last column is as long as it is."""
+    table = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def status(shown: Json, now: float, paint: Paint) -> Iterator[str]:
+    """`relay status`."""
+    if not shown["running"]:
+        yield f"relay {shown['version']}: the daemon is {paint('down')}; this is what its spool holds"
+    else:
+        yield f"relay {shown['version']} on {shown['hostname']}, pid {shown['pid']}, up {age(shown['started_time'], now)}"
+        why = f" ({clean(shown['reason'])})" if shown["reason"] else ""
+        yield f"accepting mail: {paint('yes' if shown['accepting'] else 'no')}{why}"
+    free = shown["spool"]["free"]
+    yield f"spool: {shown['spool']['path']}" + (f", {size(free)} free" if free is not None else "")
+    if shown["listeners"]:
+        yield ""
+        yield from columns([("listener", "address"), *((item["name"], item["address"]) for item in shown["listeners"])])
+    if shown["providers"]:
+        yield ""
+        yield from _providers(shown["providers"], now, paint)
+    yield ""
+    yield from _counts(shown["queue"], now)
+
+
+def _providers(providers: Sequence[Json], now: float, paint: Paint) -> Iterator[str]:
+    width = max(len("provider"), *(len(item["name"]) for item in providers))
+    yield f"{'provider':<{width}}  {'state':<9}  active  waiting"
+    for item in providers:
+        yield f"{item['name']:<{width}}  {paint(item['state'], 9)}  {item['active']:>6}  {item['waiting']:>7}"
+        if item["reason"]:
+            yield f"    for {age(item['since'], now)}, next try {local(item['until'])}"
+            yield f"    {clean(item['reason'])}"
+
+
+def _counts(queue: Json, now: float) -> Iterator[str]:
+    if queue["recipients"]:
+        yield from columns(
+            [("recipients", "state", "provider"), *((str(i["count"]), i["state"], i["provider"] or "-") for i in queue["recipients"])]
+        )
+        oldest = ", ".join(f"{state} {age(time, now)}" for state, time in queue["oldest"].items())
+        yield f"{queue['entries']} in the queue; oldest: {oldest}"
+    else:
+        yield "the queue is empty"
+    if queue["corrupt"]:
+        yield f"{queue['corrupt']} set aside as corrupt: relay queue list --state corrupt"
+
+
+def queue(entries: Iterable[Json], now: float, paint: Paint) -> Iterator[str]:
+    """`relay queue`: one line for each entry, and below it each recipient that waits, with the reason."""
+    yield f"{'queue id':<14}  {'state':<8}  {'age':>4}  {'size':>8}  from"
+    for entry in entries:
+        head = f"{entry['queue_id']:<14}  {paint(entry['queue_name'], 8)}  {age(entry['arrival_time'], now):>4}"
+        if entry["queue_name"] == "corrupt":
+            yield f"{head}  {clean(entry['reason'])}"
+            continue
+        yield f"{head}  {size(entry['message_size']):>8}  {address(entry['sender'])}"
+        for recipient in entry["recipients"]:
+            if entry["queue_name"] == "finished" or recipient["state"] in ("queued", "held"):
+                yield from _waiting(recipient, paint)
+
+
+def _waiting(recipient: Json, paint: Paint) -> Iterator[str]:
+    facts = [f"to {address(recipient['address'])}", paint(recipient["state"])] if recipient["state"] != "queued" else []
+    facts = facts or [f"to {address(recipient['address'])}"]
+    if recipient["attempts"]:
+        facts.append(f"{recipient['attempts']} attempt{'s' if recipient['attempts'] > 1 else ''} by {recipient['provider']}")
+    if recipient["attempts"] and recipient["next_attempt"]:
+        facts.append(f"next {local(recipient['next_attempt'])}")
+    yield "    " + ", ".join(facts)
+    if recipient["delay_reason"]:
+        yield f"        {clean(recipient['delay_reason'])}"
+    if recipient["maybe_relayed"]:
+        yield "        may have been delivered already"
+
+
+def story(entry: Json, steps: Sequence[Json], paint: Paint) -> Iterator[str]:
+    """`relay log` and `relay queue show`: what became of one message."""
+    client = entry["client"]
+    where = f"{clean(client['name'])}[{clean(client['address'])}]"
+    yield f"{entry['queue_id']}  accepted {local(entry['arrival_time'])} from {where}, listener {client['listener']}"
+    yield f"  from {address(entry['sender'])}, {size(entry['message_size'])}, message-id {clean(entry['message_id']) or 'none'}"
+    if entry["bounce"]:
+        yield "  made by relay itself: it tells a sender what could not be delivered"
+    if entry["via"]:
+        yield f"  fixed to {', '.join(entry['via'])}, whatever the routes say"
+    for recipient in entry["recipients"]:
+        yield f"  to {address(recipient['address'])}: {_standing(recipient, paint)}"
+        for step in steps:
+            if step["recipient"] == recipient["address"]:
+                yield from _step(step, paint)
+    if entry["finished_time"]:
+        yield f"  finished {local(entry['finished_time'])}"
+
+
+def _standing(recipient: Json, paint: Paint) -> str:
+    if recipient["state"] != "queued":
+        return paint(recipient["state"])
+    if not recipient["attempts"] and not recipient["delay_reason"]:
+        return "waits for its first attempt"
+    text = f"{paint('queued')}, next attempt {local(recipient['next_attempt'])}"
+    return text + (", may have been delivered already" if recipient["maybe_relayed"] else "")
+
+
+def step_word(step: Json) -> str:
+    """sent, deferred or bounced: the log's word for an outcome."""
+    return _WORD_OF_STEP.get(step["verdict"], "held" if step["state"] == "held" else "deferred")
+
+
+def _step(step: Json, paint: Paint) -> Iterator[str]:
+    way = f"route {step['route']}, " if step["route"] else ""
+    by = f"{way}provider {step['provider']}, {clean(step['remote'])}" if step["provider"] else "relay"
+    yield f"    {local(step['time'])}  {paint(step_word(step), 8)}  {by}"
+    remote_id = f", remote id {clean(step['remote_id'])}" if step["remote_id"] else ""
+    yield f"        {clean(step['reply'])} (dsn {step['status']}{remote_id})"
+
+
+def timeline(steps: Sequence[Json], paint: Paint) -> Iterator[str]:
+    """`relay queue show --timeline`: every outcome in order of time."""
+    for step in steps:
+        head, reply = _step(step, paint)
+        yield f"{head.strip()}, to {address(step['recipient'])}"
+        yield reply
+    if not steps:
+        yield "no attempt yet"
+
+
+def octets(data: bytes, terminal: bool) -> bytes:
+    """Stored octets for standard output: as they are, or on a terminal without what would steer it."""
+    if not terminal:
+        return data
+    text = data.decode("utf-8", "replace").replace("\r\n", "\n")
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text).encode()

@@ -1,0 +1,466 @@
+"""The admin API over a real spool, served on a unix socket and on loopback."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from relay import header
+from relay.admin import Admin
+from relay.admin.api import MAX_BODY
+from relay.delivery import ProviderStatus
+from relay.errors import CorruptEntry, SpoolError, SpoolFull, Unavailable
+from relay.model import State
+from tests.served import DEFERRED, MAIL, NOW, SENT, Served, serve
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    """An open spool and its API."""
+    async with serve(tmp_path) as result:
+        yield result
+
+
+def mode(path: str) -> int | None:
+    """Permission bits, or None when there is no such file."""
+    return stat.S_IMODE(Path(path).stat().st_mode) if Path(path).exists() else None
+
+
+async def test_an_entry_of_the_queue_has_the_documented_shape(served: Served) -> None:
+    """`queue list --json` is a contract: these keys, these words, RFC 3339 times."""
+    entry = await served.store("a@example.net")
+    await served.attempt(entry, "a@example.net", DEFERRED)
+    status, answer, _ = await served.ask("GET", "/api/v1/queue")
+    assert 200 == status
+    assert [
+        {
+            "queue_id": entry.queue_id,
+            "queue_name": "deferred",
+            "arrival_time": "2026-11-20T17:57:01.250Z",
+            "message_size": len(MAIL),
+            "sender": "app@example.com",
+            "recipients": [
+                {
+                    "address": "a@example.net",
+                    "state": "queued",
+                    "provider": "ses",
+                    "route": "default",
+                    "attempts": 1,
+                    "next_attempt": "2026-11-20T18:02:01.250Z",
+                    "delay_reason": "450 mailbox busy",
+                    "maybe_relayed": False,
+                }
+            ],
+        }
+    ] == answer["entries"]
+
+
+async def test_the_queue_comes_in_pages(served: Served) -> None:
+    """`next` leads on until a page is empty."""
+    ids = [(await served.store("a@example.net")).queue_id for _ in range(3)]
+    found, after = [], ""
+    for _ in range(3):
+        _, page, _ = await served.ask("GET", f"/api/v1/queue?limit=2&after={after}")
+        found += [entry["queue_id"] for entry in page["entries"]]
+        after = page["next"]
+    assert (ids, "") == (found, after)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", 2),
+        ("from=APP@*", 1),
+        ("to=*@example.net", 2),
+        ("state=deferred", 1),
+        ("state=active", 1),
+        ("provider=ses", 1),
+        ("route=default&to=b@*", 0),
+        ("older=60", 0),
+        ("older=0", 2),
+    ],
+)
+async def test_filters_choose_entries(served: Served, query: str, expected: int) -> None:
+    """Every filter is a pattern without case; all given ones must hold."""
+    await served.attempt(await served.store("a@example.net"), "a@example.net", DEFERRED)
+    await served.store("b@example.net", sender="")
+    _, answer, _ = await served.ask("GET", f"/api/v1/queue?{query}")
+    assert expected == len(answer["entries"])
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("form=x", 'unknown filter "form" (did you mean "from"?)'),
+        ("state=defered", 'unknown state "defered" (did you mean "deferred"?)'),
+        ("to=", "filter to wants a text that is not empty"),
+        ("older=soon", "older (seconds) wants a whole number from 0"),
+        ("limit=0", "limit wants a whole number from 1 to 1000"),
+        ("limit=99999999999999999999", "limit wants a whole number"),
+    ],
+)
+async def test_a_wrong_filter_is_refused_not_ignored(served: Served, query: str, text: str) -> None:
+    """A filter that is not understood never widens what a command does."""
+    status, answer, _ = await served.ask("GET", f"/api/v1/queue?{query}")
+    assert 400 == status
+    assert text in answer["error"]
+
+
+async def test_an_entry_is_found_by_how_its_id_begins(served: Served) -> None:
+    """A prefix in any case is enough while it is unique; else the candidates are named."""
+    entry = await served.store("a@example.net")
+    status, answer, _ = await served.ask("GET", f"/api/v1/queue/{entry.queue_id[:6].lower()}")
+    assert (200, entry.queue_id) == (status, answer["queue_id"])
+    assert ("<one@web1>", "web1") == (answer["message_id"], answer["client"]["helo"])
+    other = await served.store("b@example.net")
+    status, answer, _ = await served.ask("GET", f"/api/v1/queue/{entry.queue_id[:6]}")
+    assert 409 == status
+    assert entry.queue_id in answer["error"]
+    assert other.queue_id in answer["error"]
+    status, answer, _ = await served.ask("GET", "/api/v1/queue/FFFF")
+    assert (404, "no entry has an id that begins with FFFF") == (status, answer["error"])
+
+
+async def test_raw_mail_is_an_attachment_byte_for_byte(served: Served) -> None:
+    """No browser renders stored mail, whatever it holds."""
+    entry = await served.store("a@example.net", data=MAIL + b"\xff\x00<script>alert(1)</script>\r\n")
+    status, content, answer = await served.ask("GET", f"/api/v1/queue/{entry.queue_id}/raw")
+    assert (200, MAIL + b"\xff\x00<script>alert(1)</script>\r\n") == (status, content)
+    assert "message/rfc822" == answer.headers["content-type"]
+    assert "nosniff" == answer.headers["x-content-type-options"]
+    assert f'attachment; filename="{entry.queue_id}.eml"' == answer.headers["content-disposition"]
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_the_header_block_and_the_timeline_stay_when_the_body_is_gone(served: Served) -> None:
+    """A finished entry still tells its story; its body is 410 with the reason."""
+    entry = await served.store("a@example.net")
+    await served.attempt(entry, "a@example.net", SENT)
+    status, answer, _ = await served.ask("GET", f"/api/v1/queue/{entry.queue_id}/raw")
+    assert 410 == status
+    assert "queue.keep_bodies" in answer["error"]
+    status, content, _ = await served.ask("GET", f"/api/v1/queue/{entry.queue_id}/headers")
+    assert (200, MAIL.partition(b"\r\n\r\n")[0] + b"\r\n") == (status, content)
+    _, answer, _ = await served.ask("GET", f"/api/v1/queue/{entry.queue_id}/timeline")
+    assert answer["steps"][0].pop("attempt") > 0
+    assert [
+        {
+            "time": "2026-11-20T17:57:01.250Z",
+            "queue_id": entry.queue_id,
+            "recipient": "a@example.net",
+            "provider": "ses",
+            "route": "default",
+            "verdict": "OK",
+            "status": "2.0.0",
+            "reply": "250 ok",
+            "remote": "mx.example.net[192.0.2.1]:25",
+            "remote_id": "remote-1",
+            "state": "relayed",
+        }
+    ] == answer["steps"]
+
+
+@pytest.mark.parametrize("term", ["<one@web1>", "one@web1", "a@example.net", "remote-1", "APP@example.com"])
+async def test_a_story_is_found_by_any_name_of_the_message(served: Served, term: str) -> None:
+    """Message-ID, recipient, sender and remote id all lead to the entry and its attempts."""
+    entry = await served.store("a@example.net")
+    await served.attempt(entry, "a@example.net", SENT)
+    _, answer, _ = await served.ask("GET", f"/api/v1/log?term={term}")
+    assert [(entry.queue_id, "250 ok")] == [(story["queue_id"], story["steps"][0]["reply"]) for story in answer["stories"]]
+
+
+async def test_a_search_wants_a_term(served: Served) -> None:
+    """Without one it says what can be looked for; for an unknown one it finds nothing."""
+    status, answer, _ = await served.ask("GET", "/api/v1/log")
+    assert 400 == status
+    assert "Message-ID" in answer["error"]
+    assert (200, {"stories": [], "more": False}) == (await served.ask("GET", "/api/v1/log?term=nobody"))[:2]
+
+
+async def test_status_tells_whether_mail_is_accepted(served: Served) -> None:
+    """Listeners, providers with their trouble, the queue in numbers, and why mail is refused."""
+    await served.store("a@example.net", "b@example.net")
+    served.providers = [ProviderStatus("ses", "paused", "535 no", NOW - 5, NOW + 60, 2, 0)]
+    served.refusing = "only 5 MB free"
+    _, answer, _ = await served.ask("GET", "/api/v1/status")
+    assert answer.pop("spool")["free"] > 0
+    assert {
+        "version": "0.1.0",
+        "running": True,
+        "pid": 812,
+        "started_time": "2026-11-20T17:56:01.250Z",
+        "hostname": "relay.example.com",
+        "accepting": False,
+        "reason": "only 5 MB free",
+        "listeners": [{"name": "local", "address": "127.0.0.1:1025"}],
+        "providers": [
+            {
+                "name": "ses",
+                "state": "paused",
+                "reason": "535 no",
+                "since": "2026-11-20T17:56:56.250Z",
+                "until": "2026-11-20T17:58:01.250Z",
+                "waiting": 2,
+                "active": 0,
+            }
+        ],
+        "queue": {
+            "entries": 1,
+            "corrupt": 0,
+            "recipients": [{"state": "active", "provider": "", "count": 2}],
+            "oldest": {"active": "2026-11-20T17:57:01.250Z"},
+        },
+    } == answer
+
+
+async def test_health_is_503_while_no_mail_is_accepted(served: Served) -> None:
+    """For load balancers and monitors: a status code and one line."""
+    assert (200, b"ok\n") == (await served.ask("GET", "/healthz"))[:2]
+    served.refusing = "shutting down"
+    assert (503, b"not accepting mail: shutting down\n") == (await served.ask("GET", "/healthz"))[:2]
+
+
+async def test_metrics_show_the_queue_of_now(served: Served) -> None:
+    """The gauges are set when the page is asked for."""
+    await served.store("a@example.net")
+    _, page, answer = await served.ask("GET", "/metrics")
+    assert b"\nrelay_queue_entries 1.0\n" in page
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+
+
+async def test_metrics_can_be_off(tmp_path: Path) -> None:
+    """404 says which key turns them on."""
+    async with serve(tmp_path, with_metrics=False) as served:
+        status, answer, _ = await served.ask("GET", "/metrics")
+    assert (404, "metrics are off: set admin.metrics to true") == (status, answer["error"])
+
+
+async def test_retry_makes_what_waits_due_now(served: Served) -> None:
+    """It answers how many recipients that concerned."""
+    entry = await served.store("a@example.net")
+    await served.attempt(entry, "a@example.net", DEFERRED)
+    assert (200, {"recipients": 0}) == (await served.ask("POST", "/api/v1/queue/retry", {"to": "x@*"}))[:2]
+    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/retry", {"id": entry.queue_id[:8]}))[:2]
+    assert [entry.queue_id] == [found.queue_id for found in await served.spool.claim(NOW, 10, 60)]
+
+
+async def test_delete_counts_first_and_is_logged(served: Served) -> None:
+    """With dry_run nothing changes; without it the recipients go and the log says what was asked for."""
+    entry = await served.store("a@example.net")
+    await served.store("b@example.net")
+    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/delete", {"to": "a@*", "dry_run": True}))[:2]
+    assert 2 == (await served.spool.counts()).entries
+    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/delete", {"to": "a@*"}))[:2]
+    assert 1 == (await served.spool.counts()).entries
+    deleted = await served.spool.entry(entry.queue_id)
+    assert deleted is not None
+    assert State.DELETED is deleted.recipients[0].state
+    assert [f"{entry.queue_id}: deleted by the admin, nrcpt=1", f"{entry.queue_id}: removed"] == served.journal.texts
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"{", "not JSON"),
+        (b"[" * 20_000, "not JSON"),
+        ([], "not a JSON object"),
+        ({"id": ""}, "filter id wants a text"),
+        ({"id": 7}, "filter id wants a text"),
+        ({"ids": "x"}, 'unknown filter "ids"'),
+        ({"state": "finished"}, "cannot be changed"),
+        ({"id": "FFFF"}, "no entry"),
+    ],
+)
+async def test_a_change_that_is_not_understood_changes_nothing(served: Served, body: object, text: str) -> None:
+    """An empty or unknown filter must never mean everything."""
+    await served.store("a@example.net")
+    status, answer, _ = await served.ask("POST", "/api/v1/queue/delete", body)
+    assert status in (400, 404)
+    assert text in answer["error"]
+    assert 1 == (await served.spool.counts()).entries
+
+
+async def test_a_request_has_a_largest_size(served: Served) -> None:
+    """A large body is refused before it is read to its end."""
+    status, answer, _ = await served.ask("POST", "/api/v1/queue/delete", b" " * (MAX_BODY + 1))
+    assert (413, f"a request has at most {MAX_BODY} octets") == (status, answer["error"])
+
+
+async def test_a_test_message_is_stored_like_any_other(served: Served) -> None:
+    """It has a header block of its own, goes by the provider that was named, and is logged like accepted mail."""
+    served.providers = [ProviderStatus("ses", "up", "", 0, 0, 0, 0)]
+    status, answer, _ = await served.ask("POST", "/api/v1/test", {"to": "me@example.net", "via": "ses"})
+    assert 200 == status
+    entry = await served.spool.entry(answer["queue_id"])
+    assert entry is not None
+    assert (("ses",), "mailer-daemon@relay.example.com", "me@example.net") == (
+        entry.via,
+        entry.envelope.reverse_path,
+        entry.recipients[0].recipient.address,
+    )
+    assert f"<{entry.queue_id}@relay.example.com>" == entry.message_id
+    assert b"me@example.net" == header.first(entry.header, "to")
+    assert entry.facts.size == len(await (await served.spool.message(entry.queue_id)).read())
+    assert ["accepted", "message_id", "queued"] == [line["event"] for line in served.journal.lines]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({}, 400, "to: '' is not an address"),
+        ({"to": "nobody"}, 400, "to: 'nobody' is not an address"),
+        ({"to": "a@example.net\r\nBcc: b@example.net"}, 400, "is not an address"),
+        ({"to": "a@example.net", "from": "=?x"}, 400, "from: '=?x' is not an address"),
+        ({"to": "a@example.net", "via": "sess"}, 400, 'no provider is named "sess" (did you mean "ses"?); configured: ses'),
+        ({"to": "a@example.net", "cc": "x"}, 400, "unknown key cc"),
+    ],
+)
+async def test_a_test_message_wants_an_address(served: Served, body: object, status: int, text: str) -> None:
+    """What would not be accepted by SMTP is not accepted here."""
+    served.providers = [ProviderStatus("ses", "up", "", 0, 0, 0, 0)]
+    found, answer, _ = await served.ask("POST", "/api/v1/test", body)
+    assert status == found
+    assert text in answer["error"]
+    assert 0 == (await served.spool.counts()).entries
+
+
+async def test_no_test_message_while_no_mail_is_accepted(served: Served) -> None:
+    """A full disk refuses the admin too."""
+    served.refusing = "only 5 MB free"
+    status, answer, _ = await served.ask("POST", "/api/v1/test", {"to": "a@example.net"})
+    assert (503, "relay accepts no mail now: only 5 MB free") == (status, answer["error"])
+
+
+async def test_a_corrupt_entry_is_listed_and_told_apart(served: Served) -> None:
+    """What was set aside can be seen; asking for it says why it cannot be read."""
+    entry = await served.store("a@example.net")
+    await served.spool.set_aside(entry.queue_id, "its body is missing", NOW)
+    _, answer, _ = await served.ask("GET", "/api/v1/queue?state=corrupt")
+    assert [(entry.queue_id, "corrupt", "its body is missing")] == [
+        (found["queue_id"], found["queue_name"], found["reason"]) for found in answer["entries"]
+    ]
+    status, answer, _ = await served.ask("GET", f"/api/v1/queue/{entry.queue_id}")
+    assert 422 == status
+    assert "its body is missing" in answer["error"]
+
+
+async def test_a_corrupt_entry_does_not_hide_others(served: Served) -> None:
+    """A search that finds only it says why; one that finds more tells the others' stories."""
+    broken = await served.store("a@example.net")
+    await served.spool.set_aside(broken.queue_id, "its body is missing", NOW)
+    assert 422 == (await served.ask("GET", "/api/v1/log?term=a@example.net"))[0]
+    entry = await served.store("a@example.net")
+    _, answer, _ = await served.ask("GET", "/api/v1/log?term=a@example.net")
+    assert [entry.queue_id] == [story["queue_id"] for story in answer["stories"]]
+
+
+async def test_a_body_that_cannot_be_read_now_is_not_gone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trouble with the disk is 503, a corrupt body 422, for entries in the queue."""
+    entry = await served.store("a@example.net")
+    for error, expected in ((SpoolError("disk trouble"), 503), (CorruptEntry(entry.queue_id, "cut short"), 422)):
+
+        async def fails(_: str, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(served.spool, "message", fails)
+        assert expected == (await served.ask("GET", f"/api/v1/queue/{entry.queue_id}/raw"))[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(SpoolError("disk trouble"), 503), (SpoolFull("no room"), 503), (RuntimeError("secret"), 500)]
+)
+async def test_trouble_is_one_sentence(served: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int) -> None:
+    """The spool's trouble is told; a bug of ours goes to the log, not to the caller."""
+
+    async def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(served.spool, "counts", fails)
+    found, answer, _ = await served.ask("GET", "/api/v1/status")
+    assert (status, "internal error; the log has it" if status == 500 else str(error)) == (found, answer["error"])
+    assert (status == 500) == bool(served.journal.found("bug"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/api/v1/nothing", 404), ("GET", "/api/v1/queue/retry", 404), ("DELETE", "/api/v1/queue", 405), ("GET", "/api/v1/test", 405)],
+)
+async def test_what_is_no_call_is_an_error_in_json(served: Served, method: str, path: str, status: int) -> None:
+    """A GET on a verb that changes things does nothing."""
+    found, answer, _ = await served.ask(method, path)
+    assert status == found
+    assert "error" in answer
+
+
+# Who may use it.
+
+
+async def test_the_unix_socket_is_for_owner_and_group(served: Served) -> None:
+    """Mode 0660, in a directory of mode 0700 when we made it; the name goes when the daemon stops."""
+    assert (0o660, 0o700) == (mode(served.unix), mode(str(Path(served.unix).parent)))
+    await served.admin.stop()
+    assert mode(served.unix) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}"])
+async def test_our_own_addresses_are_let_in_on_tcp(served: Served, host: str) -> None:
+    """The Host header of a browser or curl on this host."""
+    status, _, _ = await served.ask("GET", "/healthz", headers={"Host": host.format(port=served.port)}, tcp=True)
+    assert 200 == status
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost:{port}.evil.example", ""])
+async def test_another_host_name_is_refused_on_tcp(served: Served, host: str) -> None:
+    """DNS rebinding: a page's own name that resolves to 127.0.0.1 is not us."""
+    status, answer, _ = await served.ask("GET", "/api/v1/queue", headers={"Host": host.format(port=served.port)}, tcp=True)
+    assert (403, "host: this is not an address of the admin API") == (status, answer["error"])
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1:1", ""])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_page_of_another_site_is_refused(served: Served, origin: str, method: str) -> None:
+    """CSRF: the browser says which site asks."""
+    headers = {"Origin": origin.format(port=served.port)}
+    body = {"to": "a@example.net"} if method == "POST" else None
+    status, answer, _ = await served.ask(method, "/api/v1/queue/retry" if body else "/api/v1/queue", body, headers, tcp=True)
+    assert (403, "origin: pages of other sites may not use the admin API") == (status, answer["error"])
+
+
+async def test_our_own_page_is_let_in(served: Served) -> None:
+    """An Origin that is one of our addresses."""
+    status, _, _ = await served.ask("POST", "/api/v1/queue/retry", {}, {"Origin": f"http://localhost:{served.port}"}, tcp=True)
+    assert 200 == status
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/json-x"])
+@pytest.mark.parametrize("tcp", [True, False])
+async def test_a_post_without_json_is_refused(served: Served, kind: str, tcp: bool) -> None:
+    """The kinds a web form can send without asking first never reach a verb."""
+    status, answer, _ = await served.ask("POST", "/api/v1/queue/delete", b"{}", {"Content-Type": kind}, tcp=tcp)
+    assert (415, "a POST says Content-Type: application/json") == (status, answer["error"])
+
+
+async def test_a_second_admin_on_the_same_address_is_refused(served: Served) -> None:
+    """A socket in use is not taken away; a port in use names its holder; nothing stays open."""
+    api = served.admin._api
+    with pytest.raises(Unavailable, match="another process listens there"):
+        await Admin([f"unix:{served.unix}"], api).start()
+    with pytest.raises(Unavailable, match=r"cannot listen on 127.0.0.1:\d+: pid \d+ \(.+\) has it"):
+        await Admin([f"unix:{served.unix}2", f"127.0.0.1:{served.port}"], api).start()
+    assert mode(f"{served.unix}2") is None
+    assert 200 == (await served.ask("GET", "/healthz"))[0]
+
+
+async def test_a_server_that_does_not_come_up_leaves_nothing_open(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is told, the socket's name goes."""
+
+    async def fails(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr("uvicorn.Server.startup", fails)
+    with pytest.raises(OSError, match="no"):
+        await Admin([f"unix:{tmp_path}/other"], served.admin._api).start()
+    assert mode(f"{tmp_path}/other") is None

@@ -1,0 +1,746 @@
+"""The command line: what can be typed, what is printed, which exit code ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay import __version__, daemon
+from relay.cli import door, exits, offline, show, verbs
+from relay.cli.main import VERBS, main
+from relay.cli.parser import filters, parser
+from relay.daemon import hints
+from relay.delivery import ProviderStatus
+from relay.errors import ConfigError, RelayError, SpoolBusy, SpoolError, Unavailable
+from relay.model import Outcome, State, Verdict
+from relay.spool.base import Recorded
+from tests.served import DEFERRED, MAIL, NOW, SENT, Served, serve
+
+PLAIN = show.Paint(False)
+
+
+@pytest.fixture(autouse=True)
+def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No configuration of this host, a time zone that is the same everywhere."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("RELAY_CONFIG", raising=False)
+    monkeypatch.setattr(door, "CONFIG_FILE", tmp_path / "etc" / "relay.yaml")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@dataclass
+class Printed:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Relay:
+    """The command against a served spool: `await relay("queue", "list")`."""
+
+    def __init__(self, served: Served, config: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+        self.served = served
+        self._config = config
+        self._captured = capsysbinary
+
+    async def __call__(self, *arguments: str) -> Printed:
+        self._captured.readouterr()
+        code = await asyncio.to_thread(main, [*arguments, "-c", str(self._config)])
+        out, err = self._captured.readouterr()
+        return Printed(code, out.decode(), err.decode())
+
+    async def json(self, *arguments: str) -> list[Any]:
+        """The objects printed, one for each line."""
+        printed = await self(*arguments, "--json")
+        assert (0, "") == (printed.code, printed.err)
+        return [json.loads(line) for line in printed.out.splitlines()]
+
+
+def configuration(directory: Path, admin: str) -> Path:
+    """A configuration file that leads to the served spool."""
+    path = directory / "relay.yaml"
+    path.write_text(f'providers: {{capture: {{}}}}\nqueue: {{spool: "{directory}/spool"}}\nadmin: {{listen: "{admin}"}}\n')
+    path.chmod(0o640)
+    return path
+
+
+@pytest.fixture
+async def relay(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> AsyncIterator[Relay]:
+    """The command, with a daemon's API to talk to."""
+    async with serve(tmp_path) as served:
+        yield Relay(served, configuration(tmp_path, f"unix:{served.unix}"), capsysbinary)
+
+
+# What can be typed.
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("chekc", 'unknown "chekc"; did you mean "check"?\nTry: relay --help'),
+        ("queue dleete", 'unknown "dleete"; did you mean "delete"?\nTry: relay queue --help'),
+        ("queue xyz", 'unknown "xyz"; known: list, show, retry, delete'),
+        ("queue list --state defered", 'unknown "defered"; did you mean "deferred"?'),
+        ("queue list --older 5", "'5' is not a time; write 30s, 5m, 2h or 5d"),
+        ("queue list --limit 0", "--limit wants a number from 1"),
+        ("queue show", "the following arguments are required: ID"),
+        ("queue show A --raw --headers", "not allowed with"),
+        ("queue show ../../x", "'../../x' is not a queue id"),
+        ("queue retry A --id B", "give the ids one way"),
+        ("queue delete", "say which: ids, filters, or --all"),
+        ("serve --directory x", "--directory goes with --dev"),
+        ("log", "the following arguments are required: TERM"),
+        ("status --verbose", "unrecognized arguments: --verbose"),
+    ],
+)
+def test_a_wrong_command_says_what_to_type(typed: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 64, and a guess where a word is near a known one."""
+    assert exits.USAGE == main(typed.split())
+    assert said in capsys.readouterr().err
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help teaches where to start; asking for it is no error, typing nothing is."""
+    assert exits.USAGE == main([])
+    assert "relay serve --dev" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--help"])
+
+
+@pytest.mark.parametrize("typed", [["version"], ["--version"]])
+def test_the_version(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Name and number."""
+    assert exits.OK == main(typed)
+    assert f"relay {__version__}\n" == capsys.readouterr().out
+
+
+def test_filters_hold_before_and_after_the_verb() -> None:
+    """A filter typed before `delete` must not be forgotten."""
+    options = parser().parse_args(["queue", "--state", "hold", "delete", "--to", "*@x", "--older", "2h", "--yes"])
+    assert {"state": "hold", "to": "*@x", "older": "7200"} == filters(options)
+
+
+def test_nothing_heavy_is_imported_for_a_light_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command must start fast: no YAML, no validation, no web server for `relay version`."""
+    code = (
+        "import sys; from relay.cli.main import main; main(['version']); "
+        "print(sorted({'yaml', 'pydantic', 'starlette', 'uvicorn', 'httpx', 'asyncio'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [f"relay {__version__}", "[]"] == done.stdout.splitlines()
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError(["a"]), 78),
+        (ConfigError(["a"], 66), 66),
+        (Unavailable("taken"), 69),
+        (Unavailable("privileged", 77), 77),
+        (SpoolBusy("held"), 69),
+        (SpoolError("full"), 75),
+        (RelayError("other"), 70),
+        (ZeroDivisionError("x"), 70),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_has_its_exit_code_and_no_traceback(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence on standard error."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(verbs, "print", fails, raising=False)
+    assert code == main(["version"])
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_spool_one_may_not_read_is_a_permission_error() -> None:
+    """sysexits 77, so that a script knows it is not about the spool."""
+    error = SpoolError("cannot open")
+    error.__cause__ = PermissionError()
+    assert 77 == exits.of(error)
+
+
+def test_a_bug_shows_where_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RELAY_DEBUG lets the traceback through."""
+    monkeypatch.setenv("RELAY_DEBUG", "1")
+    monkeypatch.setattr(verbs, "print", lambda *_: 1 / 0, raising=False)
+    with pytest.raises(ZeroDivisionError):
+        main(["version"])
+
+
+@pytest.mark.parametrize("verb", ["serve", "check"])
+def test_without_a_configuration_it_says_how_to_begin(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """66, and what to type."""
+    assert exits.NO_INPUT == main([verb])
+    assert "there is no configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", ["status -c /no/such.yaml", "serve -c /no/such.yaml", "check /no/such.yaml"])
+def test_a_configuration_that_is_not_there(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """66 names the file."""
+    assert exits.NO_INPUT == main(typed.split())
+    assert "/no/such.yaml: no such file" in capsys.readouterr().err
+
+
+def test_without_daemon_and_spool_it_says_what_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """69: nothing can be told."""
+    assert exits.UNAVAILABLE == main(["status"])
+    assert f"there is no spool in {tmp_path}/state/relay-dev/spool" in capsys.readouterr().err
+
+
+def test_a_socket_one_may_not_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """77 and the group to join."""
+
+    def refuses(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(door._UnixConnection, "connect", refuses)
+    assert exits.PERMISSION == main(["status"])
+    assert "usermod -aG relay" in capsys.readouterr().err
+
+
+def test_the_development_directory_follows_xdg(tmp_path: Path) -> None:
+    """$XDG_STATE_HOME, else ~/.local/state."""
+    assert Path("/x/relay-dev") == door.development_directory({"XDG_STATE_HOME": "/x", "HOME": "/h"})
+    assert Path("/h/.local/state/relay-dev") == door.development_directory({"HOME": "/h"})
+
+
+# serve
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "typed"),
+    [
+        ("{here}/bin/relay", [], "bin/relay"),
+        ("/usr/bin/relay", [], "/usr/bin/relay"),
+        ("/x/relay/__main__.py", [], f"{sys.executable} -m relay"),
+        ("/usr/bin/relay", ["--directory", "/x y"], "/usr/bin/relay --dev --directory '/x y'"),
+    ],
+)
+def test_the_first_run_knows_how_it_was_typed(
+    program: str, arguments: list[str], typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint is the command that works from here."""
+    started: list[tuple[Path, str]] = []
+
+    def development(directory: Path, command: str) -> int:
+        started.append((directory, command))
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [program.format(here=tmp_path)])
+    monkeypatch.setattr(daemon, "development", development)
+    assert exits.OK == main(["serve", "--dev", *arguments])
+    directory = Path(arguments[1]) if arguments else tmp_path / "state" / "relay-dev"
+    assert [(directory, typed)] == started
+
+
+def test_beside_a_configuration_the_hint_says_dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the command would talk to the configured daemon."""
+    started: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/relay"])
+
+    def development(directory: Path, command: str) -> int:
+        started.append(command)
+        return 0
+
+    monkeypatch.setattr(daemon, "development", development)
+    monkeypatch.setenv("RELAY_CONFIG", write(tmp_path / "relay.yaml", "providers: {capture: {}}\n"))
+    assert exits.OK == main(["serve", "--dev"])
+    assert ["/usr/bin/relay --dev"] == started
+
+
+def test_a_configured_daemon_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-c, else $RELAY_CONFIG, else /etc/relay/relay.yaml; what the daemon returns is the exit code."""
+    started: list[Path] = []
+
+    def configured(path: Path) -> int:
+        started.append(path)
+        return 143
+
+    monkeypatch.setattr(daemon, "configured", configured)
+    for name in ("etc", "env", "named"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "relay.yaml", "")
+    assert 143 == main(["serve"])
+    monkeypatch.setenv("RELAY_CONFIG", str(tmp_path / "env" / "relay.yaml"))
+    assert 143 == main(["serve"])
+    assert 143 == main(["serve", "-c", str(tmp_path / "named" / "relay.yaml")])
+    assert [tmp_path / name / "relay.yaml" for name in ("etc", "env", "named")] == started
+
+
+def test_nobody_reads_on() -> None:
+    """`relay … | head` ends quietly."""
+    process = subprocess.Popen([sys.executable, "-m", "relay", "version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert b"" == process.communicate()[1]
+    assert 0 == process.returncode
+
+
+# check
+
+
+def write(path: Path, text: str) -> str:
+    """A configuration file only its owner reads."""
+    path.write_text(text)
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_check_sums_up_a_good_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Listeners, providers and routes in a few lines."""
+    path = write(tmp_path / "relay.yaml", "providers: {smarthost: {type: smtp, host: mail.example.net}}\n")
+    assert exits.OK == main(["check", path])
+    assert [
+        f"{path}: ok",
+        "  listen  local  127.0.0.1:25",
+        "  provider  smarthost  smtp",
+        "  route  default  via smarthost",
+    ] == capsys.readouterr().out.splitlines()
+
+
+def test_check_names_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 78; each with its place, a caret and the mend; with --json one object each."""
+    path = write(tmp_path / "relay.yaml", "providers:\n  smarthost: {type: smpt}\nlog: {levle: info}\n")
+    assert exits.CONFIG == main(["check", path])
+    said = capsys.readouterr().err
+    assert f"{path}:2:21: providers.smarthost.type: unknown provider type" in said
+    assert '= did you mean "level"?' in said
+    assert exits.CONFIG == main(["check", path, "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["error", "error"] == [line["level"] for line in found]
+
+
+def test_a_warning_fails_only_a_strict_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Mail that goes nowhere is allowed, and said."""
+    path = write(tmp_path / "relay.yaml", "providers: {capture: {}}\n")
+    assert exits.OK == main(["check", "-c", path])
+    assert "warning: " in capsys.readouterr().err
+    assert exits.CONFIG == main(["check", path, "--strict"])
+
+
+def test_commands_need_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The daemon's token is not in an admin's environment; the daemon is reached all the same."""
+    path = write(
+        tmp_path / "relay.yaml",
+        'providers: {postmark: {token: "${env:NOT_SET_HERE}"}}\n'
+        f'queue: {{spool: "{tmp_path}/none"}}\nadmin: {{listen: "unix:{tmp_path}/a"}}\n',
+    )
+    assert exits.UNAVAILABLE == main(["status", "-c", path])
+    assert f"cannot reach unix:{tmp_path}/a" in capsys.readouterr().err
+    assert exits.CONFIG == main(["status", "-c", write(tmp_path / "bad.yaml", "admin: {listen: 25}\n")])
+    assert exits.NO_INPUT == main(["status", "-c", str(tmp_path)])
+
+
+# Against a daemon.
+
+
+async def test_status_in_words(relay: Relay) -> None:
+    """Accepting, listeners, providers with their trouble, the queue."""
+    relay.served.providers = [
+        ProviderStatus("ses", "paused", "535 5.7.8 no", NOW - 5, NOW + 60, 2, 1),
+        ProviderStatus("b", "up", "", 0, 0, 0, 0),
+    ]
+    await relay.served.store("a@example.net", "b@example.net")
+    printed = await relay("status")
+    assert (0, "") == (printed.code, printed.err)
+    lines = [line.partition(", up ")[0] for line in printed.out.splitlines()]
+    assert "relay 0.1.0 on relay.example.com, pid 812" == lines[0]
+    assert "accepting mail: yes" == lines[1]
+    assert "local     127.0.0.1:1025" in lines
+    assert "ses       paused          1        2" in lines
+    assert "    535 5.7.8 no" in lines
+    assert "2           active  -" in lines
+    assert lines[-1].startswith("1 in the queue; oldest: active ")
+
+
+async def test_status_as_json_is_one_object(relay: Relay) -> None:
+    """The API's own answer."""
+    relay.served.refusing = "only 5 MB free"
+    [found] = await relay.json("status")
+    assert (False, "only 5 MB free") == (found["accepting"], found["reason"])
+    assert "accepting mail: no (only 5 MB free)" in (await relay("status")).out
+
+
+async def test_the_queue_as_a_table(relay: Relay) -> None:
+    """An entry in one line; below it who waits, since when, and why; 80 columns."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    await relay.served.attempt(entry, "a@example.net", DEFERRED)
+    printed = await relay("queue")
+    lines = printed.out.splitlines()
+    assert "queue id        state      age      size  from" == lines[0]
+    assert lines[1].startswith(f"{entry.queue_id}  active  ")
+    assert lines[1].endswith(f"{len(MAIL)} B  <app@example.com>")
+    assert [
+        "    to <a@example.net>, 1 attempt by ses, next 2026-11-20 18:02:01",
+        "        450 mailbox busy",
+        "    to <b@example.net>",
+    ] == lines[2:]
+    assert max(map(len, lines)) <= 80
+
+
+async def test_the_queue_as_json_is_one_object_per_line(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, page by page; --limit holds for JSON too."""
+    monkeypatch.setattr(door, "PAGE", 2)
+    ids = [(await relay.served.store("a@example.net")).queue_id for _ in range(5)]
+    assert ids == [entry["queue_id"] for entry in await relay.json("queue", "list")]
+    assert ids[:3] == [entry["queue_id"] for entry in await relay.json("queue", "list", "--limit", "3")]
+    printed = await relay("queue", "--limit", "3")
+    assert "the first 3 entries; for more: --limit N, or --json for all" == printed.out.splitlines()[-1]
+
+
+async def test_an_empty_queue_says_so(relay: Relay) -> None:
+    """A filter that matches nothing is told from an empty queue."""
+    assert "nothing in the queue\n" == (await relay("queue")).out
+    assert "nothing in the queue matches\n" == (await relay("queue", "--to", "x")).out
+
+
+async def test_finished_and_corrupt_entries_can_be_listed(relay: Relay) -> None:
+    """`--state` reaches what is not in the queue."""
+    done, broken = await relay.served.store("a@example.net"), await relay.served.store("b@example.net")
+    await relay.served.attempt(done, "a@example.net", SENT)
+    await relay.served.spool.set_aside(broken.queue_id, "its body is missing", NOW)
+    assert "    to <a@example.net>, relayed, 1 attempt by ses" in (await relay("queue", "--state", "finished")).out
+    assert "its body is missing" in (await relay("queue", "--state", "corrupt")).out
+    assert "1 set aside as corrupt" in (await relay("status")).out
+    printed = await relay("queue", "show", broken.queue_id)
+    assert exits.DATA == printed.code
+    assert "set aside as corrupt" in printed.err
+
+
+async def test_the_story_of_a_message(relay: Relay) -> None:
+    """From whom, to whom, each attempt with provider, reply and remote id, the end."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    await relay.served.attempt(entry, "a@example.net", SENT)
+    maybe = Recorded(Outcome(Verdict.UNKNOWN, "4.4.2", "no answer", "mx[192.0.2.1]:25"), State.QUEUED, NOW + 60, since=NOW)
+    await relay.served.attempt(entry, "b@example.net", maybe)
+    printed = await relay("log", "one@web1")
+    assert [
+        f"{entry.queue_id}  accepted 2026-11-20 17:57:01 from localhost[127.0.0.1], listener local",
+        f"  from <app@example.com>, {len(MAIL)} B, message-id <one@web1>",
+        "  to <a@example.net>: relayed",
+        "    2026-11-20 17:57:01  sent      route default, provider ses, mx.example.net[192.0.2.1]:25",
+        "        250 ok (dsn 2.0.0, remote id remote-1)",
+        "  to <b@example.net>: queued, next attempt 2026-11-20 17:58:01, may have been delivered already",
+        "    2026-11-20 17:57:01  deferred  route default, provider ses, mx[192.0.2.1]:25",
+        "        no answer (dsn 4.4.2)",
+    ] == printed.out.splitlines()
+    assert printed.out == (await relay("queue", "show", entry.queue_id[:9])).out
+    assert "        may have been delivered already" in (await relay("queue")).out.splitlines()
+    [found] = await relay.json("log", entry.queue_id)
+    assert [found] == await relay.json("queue", "show", entry.queue_id)
+
+
+async def test_more_than_one_message_found(relay: Relay) -> None:
+    """Newest first, an empty line between; a very common term says that there is more."""
+    ids = [(await relay.served.store("a@example.net")).queue_id for _ in range(21)]
+    printed = await relay("log", "a@example.net")
+    assert ids[:0:-1] == [line[:14] for line in printed.out.splitlines() if line.startswith("687E")]
+    assert "there are more" in printed.err
+    assert "" in printed.out.splitlines()
+
+
+async def test_nothing_found(relay: Relay) -> None:
+    """66, and what a term can be."""
+    printed = await relay("log", "nobody@example.net")
+    assert exits.NO_INPUT == printed.code
+    assert "nothing is known about nobody@example.net" in printed.err
+
+
+async def test_raw_headers_and_timeline(relay: Relay) -> None:
+    """--raw is the stored message byte for byte when it goes to a file or a pipe."""
+    entry = await relay.served.store("a@example.net")
+    assert MAIL.decode() == (await relay("queue", "show", entry.queue_id, "--raw")).out
+    assert MAIL.decode().partition("\r\n\r\n")[0] + "\r\n" == (await relay("queue", "show", entry.queue_id, "--headers")).out
+    assert "no attempt yet\n" == (await relay("queue", "show", entry.queue_id, "--timeline")).out
+    await relay.served.attempt(entry, "a@example.net", SENT)
+    printed = await relay("queue", "show", entry.queue_id, "--timeline")
+    assert printed.out.splitlines()[0].endswith("mx.example.net[192.0.2.1]:25, to <a@example.net>")
+    assert ["remote-1"] == [step["remote_id"] for step in await relay.json("queue", "show", entry.queue_id, "--timeline")]
+    printed = await relay("queue", "show", entry.queue_id, "--raw")
+    assert exits.NO_INPUT == printed.code
+    assert "is gone" in printed.err
+
+
+async def test_retry_says_how_many(relay: Relay) -> None:
+    """All that waits, or what is named."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    await relay.served.attempt(entry, "a@example.net", DEFERRED)
+    assert "1 recipient due now\n" == (await relay("queue", "retry", entry.queue_id, "--to", "a@*")).out
+    assert exits.NO_INPUT == (await relay("queue", "retry", "FFFF")).code
+    assert exits.USAGE == (await relay("queue", "retry", "--id", "")).code
+    assert 0 == (await relay("queue", "retry")).code
+
+
+async def test_delete_asks(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It prints the count; anything but yes leaves the queue alone; without a terminal it wants --yes."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    printed = await relay("queue", "delete", "--to", "*@example.net")
+    assert exits.USAGE == printed.code
+    assert "--yes" in printed.err
+    asked: list[str] = []
+
+    def answers(answer: str) -> Callable[[str], str]:
+        def reply(question: str) -> str:
+            asked.append(question)
+            return answer
+
+        return reply
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answers(""))
+    assert "relay: nothing was done\n" == (await relay("queue", "delete", "--all")).err
+    monkeypatch.setattr("builtins.input", answers("y"))
+    assert "1 recipient deleted\n" == (await relay("queue", "delete", "--to", "a@*")).out
+    assert [
+        "delete 2 recipients? Nobody is told, no bounce is sent. [y/N] ",
+        "delete 1 recipient? Nobody is told, no bounce is sent. [y/N] ",
+    ] == asked
+    assert "1 recipient deleted\n" == (await relay("queue", "delete", entry.queue_id, "--yes")).out
+    assert 0 == (await relay.served.spool.counts()).entries
+
+
+async def test_what_is_under_way_is_not_deleted(relay: Relay) -> None:
+    """A leased recipient stays, and the answer says so."""
+    await relay.served.store("a@example.net")
+    await relay.served.spool.claim(NOW, 10, 60)
+    printed = await relay("queue", "delete", "--all", "--yes")
+    assert "0 recipients deleted; 1 under way just now\n" == printed.out
+
+
+async def test_a_test_message_is_sent_off(relay: Relay) -> None:
+    """Without --wait it says how to look; a refusal is told."""
+    printed = await relay("test", "me@example.net", "--from", "app@example.com")
+    assert printed.out.startswith("accepted  687E")
+    assert "what becomes of it: relay log 687E" in printed.out
+    printed = await relay("test", "nobody")
+    assert (exits.USAGE, "relay: to: 'nobody' is not an address mail can be sent to\n") == (printed.code, printed.err)
+    relay.served.refusing = "only 5 MB free"
+    assert exits.TRY_LATER == (await relay("test", "me@example.net")).code
+
+
+@pytest.mark.parametrize(
+    ("recorded", "code", "said"),
+    [
+        (SENT, exits.OK, "sent      ses  "),
+        (
+            Recorded(Outcome(Verdict.PERM_RCPT, "5.1.1", "550 unknown", "mx[192.0.2.1]:25"), State.FAILED),
+            exits.UNAVAILABLE,
+            "bounced   ses  ",
+        ),
+        (DEFERRED, exits.TRY_LATER, "deferred  ses  "),
+    ],
+)
+async def test_a_test_message_is_waited_for(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, recorded: Recorded, code: int, said: str
+) -> None:
+    """Each outcome is printed as it comes; the last one decides the exit code."""
+    monkeypatch.setattr(verbs, "POLL", 0.01)
+    monkeypatch.setattr(verbs, "WAIT", 0.3 if code == exits.TRY_LATER else 10.0)
+    relay.served.now = NOW
+
+    async def deliver() -> None:
+        due = asyncio.Event()
+        relay.served.spool.on_due(due.set)
+        await due.wait()
+        [entry] = await relay.served.spool.claim(NOW, 10, 60)
+        number = await relay.served.spool.begin(entry.queue_id, ["me@example.net"], "ses", "default", NOW)
+        await relay.served.spool.record(entry.queue_id, number, {"me@example.net": recorded}, "ses", "default", NOW)
+
+    delivery = asyncio.create_task(deliver())
+    printed = await relay("test", "me@example.net", "--wait")
+    await delivery
+    assert code == printed.code
+    assert said in printed.out
+
+
+async def test_a_daemon_on_tcp_and_one_that_answers_nonsense(relay: Relay, tmp_path: Path) -> None:
+    """`admin.listen` may be a port; what is not our API is told from an error of ours."""
+    over_tcp = Relay(relay.served, configuration(tmp_path, f"127.0.0.1:{relay.served.port}"), relay._captured)
+    assert 0 == (await over_tcp("status")).code
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        if line:
+            await reader.readuntil(b"\r\n\r\n")
+            answers = {
+                b"status": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+                b"log": b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n",
+            }
+            writer.write(next((answer for word, answer in answers.items() if word in line), b"garbage\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+    async with server:
+        other = Relay(relay.served, configuration(tmp_path, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), relay._captured)
+        printed = await other("status")
+        assert exits.BUG == printed.code
+        assert "is that address the admin API of relay?" in printed.err
+        printed = await other("log", "x")
+        assert (exits.BUG, "relay: the daemon answered 502\n") == (printed.code, printed.err)
+        printed = await other("queue")
+        assert exits.TRY_LATER == printed.code
+        assert "broke off" in printed.err
+
+
+# Against a daemon that is down.
+
+
+async def test_a_stopped_daemons_spool_can_be_read(relay: Relay) -> None:
+    """The same answers as from the daemon, with a note; what changes something is refused."""
+    entry = await relay.served.store("a@example.net")
+    await relay.served.attempt(entry, "a@example.net", dataclasses.replace(DEFERRED, next_attempt=NOW + 1e9))
+    alive = {verb: await relay(*verb.split()) for verb in ("queue --json", f"log {entry.queue_id}", f"queue show {entry.queue_id} --raw")}
+    await relay.served.admin.stop()
+    for verb, before in alive.items():
+        printed = await relay(*verb.split())
+        assert (0, before.out) == (printed.code, printed.out)
+        assert 1 == printed.err.count("the daemon is not running")
+    assert "relay 0.1.0: the daemon is down" in (await relay("status")).out
+    assert "nothing in the queue" in (await relay("queue", "--state", "corrupt")).out
+    printed = await relay("queue", "delete", "--all", "--yes")
+    assert exits.UNAVAILABLE == printed.code
+    assert "only the daemon changes the queue" in printed.err
+
+
+async def test_without_the_daemon_the_api_changes_nothing(relay: Relay, tmp_path: Path) -> None:
+    """Even asked directly: exactly one process writes the spool."""
+    status, body = await offline.answer(tmp_path / "spool", "POST", "/api/v1/queue/retry", {})
+    assert (503, {"error": "the daemon is not running"}) == (status, json.loads(body))
+
+
+# Lines for people.
+
+
+@pytest.mark.parametrize(
+    ("octets", "expected"),
+    [
+        (None, "?"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (10_234, "10.2 kB"),
+        (99_949, "99.9 kB"),
+        (999_600, "1.0 MB"),
+        (25_000_000, "25.0 MB"),
+        (10**15, "1000 TB"),
+    ],
+)
+def test_sizes(octets: int | None, expected: str) -> None:
+    """Three digits and a unit."""
+    assert expected == show.size(octets)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(-5, "0s"), (35, "35s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (90_000, "1d")]
+)
+def test_ages(seconds: int, expected: str) -> None:
+    """One number and one unit."""
+    assert expected == show.age("2026-11-20T17:57:01.250Z", NOW + seconds)
+
+
+def test_what_is_unknown_is_a_question_mark() -> None:
+    """A corrupt entry has neither time nor size."""
+    assert ("?", "?", "<>") == (show.age(None, NOW), show.local(None), show.address(None))
+
+
+def test_colour_only_where_it_is_wanted() -> None:
+    """A state word has its colour on a terminal, padded to its column."""
+    assert ("\033[31mpaused   \033[0m", "paused   ", "word") == (
+        show.Paint(True)("paused", 9),
+        PLAIN("paused", 9),
+        show.Paint(True)("word"),
+    )
+
+
+def test_a_terminal_gets_no_control_characters() -> None:
+    """Stored mail is shown, not obeyed; a pipe gets the octets as they are."""
+    data = b"Subject: \x1b[2Jx\r\n\r\nbody\xff\x07\r\n"
+    assert data == show.octets(data, False)
+    assert "Subject: ?[2Jx\n\nbody\ufffd?\n".encode() == show.octets(data, True)
+
+
+def test_a_story_shows_what_is_special() -> None:
+    """Bounces, fixed providers, a first attempt that is still to come, decisions of our own, the end."""
+    entry = {
+        "queue_id": "687E7641C64007",
+        "arrival_time": "2026-11-20T17:57:01.250Z",
+        "client": {"name": "\x1b]0;x", "address": "unix", "listener": "local"},
+        "sender": "",
+        "message_size": 10,
+        "message_id": "",
+        "bounce": True,
+        "via": ["ses"],
+        "finished_time": "2026-11-20T17:57:02.250Z",
+        "recipients": [
+            {"address": "a", "state": "queued", "attempts": 0, "delay_reason": ""},
+            {"address": "b", "state": "held", "attempts": 0, "delay_reason": "x"},
+        ],
+    }
+    step = {"recipient": "b", "route": "", "provider": "", "verdict": "RETRY", "state": "held", "time": entry["finished_time"]}
+    steps = [{**step, "remote": "relay", "reply": "held by an admin", "status": "4.0.0", "remote_id": ""}]
+    assert [
+        "687E7641C64007  accepted 2026-11-20 17:57:01 from ?]0;x[unix], listener local",
+        "  from <>, 10 B, message-id none",
+        "  made by relay itself: it tells a sender what could not be delivered",
+        "  fixed to ses, whatever the routes say",
+        "  to <a>: waits for its first attempt",
+        "  to <b>: held",
+        "    2026-11-20 17:57:02  held      relay",
+        "        held by an admin (dsn 4.0.0)",
+        "  finished 2026-11-20 17:57:02",
+    ] == list(show.story(entry, steps, PLAIN))
+
+
+# What is written about it.
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_documented(verb: str) -> None:
+    """docs/operate.md shows each command."""
+    assert f"relay {verb}" in (ROOT / "docs" / "operate.md").read_text()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_configurations_of_the_readme_are_good(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a newcomer copies passes `relay check`."""
+    monkeypatch.setenv("POSTMARK_TOKEN", "fake-server-token")
+    monkeypatch.setenv("SMARTHOST_PASSWORD", "not-a-real-password")
+    text = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[number]
+    assert exits.OK == main(["check", write(tmp_path / "relay.yaml", text)]), capsys.readouterr().err
+
+
+def test_the_first_mail_of_the_readme_is_the_one_that_is_printed() -> None:
+    """`relay serve --dev` prints the two commands that the README shows."""
+    printed = hints(Path("/x"), [("local", "127.0.0.1:1025")], ["unix:/x/admin.sock", "127.0.0.1:8025"], ".venv/bin/relay")
+    readme = (ROOT / "README.md").read_text()
+    assert [True, True] == [line.partition(":")[2].strip() in readme for line in printed[2:]]

@@ -1,0 +1,90 @@
+"""How entries look to an admin."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay import views
+from relay.model import Client, Edit, EditKind, Entry, Envelope, Facts, Notify, Recipient, RecipientState, State
+
+NOW = 1_795_197_421.25
+
+
+def state(address: str, what: State = State.QUEUED, **more: object) -> RecipientState:
+    """One recipient."""
+    return RecipientState(Recipient(address), what, **more)  # type: ignore[arg-type] # any field
+
+
+def entry(*states: RecipientState, **more: object) -> Entry:
+    """An entry with these recipients."""
+    fields: dict[str, object] = {
+        "queue_id": "687E7641C64007",
+        "arrived": NOW,
+        "client": Client("local", "127.0.0.1"),
+        "envelope": Envelope("", tuple(found.recipient for found in states)),
+        "facts": Facts(100, False, 78),
+        "header": b"",
+        "message_id": "",
+        "edits": (),
+        "recipients": states,
+        **more,
+    }
+    return Entry(**fields)  # type: ignore[arg-type] # any field
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([state("a", next_attempt=NOW)], "active"),
+        ([state("a", next_attempt=NOW + 1)], "deferred"),
+        ([state("a", waits="ses")], "deferred"),
+        ([state("a", State.HELD)], "hold"),
+        ([state("a", State.RELAYED)], "finished"),
+        ([state("a", State.HELD), state("b", next_attempt=NOW + 1), state("c", State.FAILED)], "deferred"),
+        ([state("a", next_attempt=NOW + 1), state("b")], "active"),
+    ],
+)
+def test_an_entry_is_shown_under_its_most_lively_queue(states: list[RecipientState], expected: str) -> None:
+    """active before deferred before hold; finished only when every recipient is."""
+    assert expected == views.queue_name(entry(*states), NOW)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (state("a"), ""),
+        (state("a", reply="450 busy"), "450 busy"),
+        (state("a", waits="ses"), "ses is paused"),
+        (state("a", waits="ses", reply="535 no"), "ses is paused: 535 no"),
+        (state("a", State.HELD, reply="no answer"), "no answer"),
+        (state("a", State.RELAYED, reply="250 ok"), ""),
+    ],
+)
+def test_the_delay_reason_says_what_a_recipient_waits_for(found: RecipientState, expected: str) -> None:
+    """The last reply, or the pause; nothing for one that is final or was not tried."""
+    assert expected == views.recipient(found)["delay_reason"]
+
+
+def test_a_time_that_does_not_exist_is_none() -> None:
+    """The spool writes 0 for never; a final recipient has no next attempt."""
+    assert (None, None, "1970-01-01T00:00:01.500Z") == (views.when(0), views.when(None), views.when(1.5))
+    assert None is views.recipient(state("a", State.RELAYED, next_attempt=NOW))["next_attempt"]
+
+
+def test_details_hold_everything_but_the_message() -> None:
+    """Client, parameters, edits and what the remote said."""
+    recipient = RecipientState(
+        Recipient("a@example.net", frozenset({Notify.NEVER}), "rfc822;a@example.net"),
+        State.RELAYED,
+        1,
+        provider="ses",
+        status="2.0.0",
+        reply="250 ok",
+        remote="mx[192.0.2.1]:25",
+        remote_id="r1",
+    )
+    shown = views.details(entry(recipient, edits=(Edit(EditKind.REMOVE, "bcc"),), via=("ses",), bounce=True, finished=NOW), NOW)
+    assert [{"kind": "remove", "text": "bcc"}] == shown["edits"]
+    assert (["ses"], True, "2026-11-20T17:57:01.250Z") == (shown["via"], shown["bounce"], shown["finished_time"])
+    assert isinstance(shown["recipients"], list)
+    assert (["NEVER"], "rfc822;a@example.net", "r1") == tuple(shown["recipients"][0][key] for key in ("notify", "orcpt", "remote_id"))
