@@ -1,0 +1,64 @@
+"""The provider of the fault tests: an SMTP server in a process of its own that outlives the daemon.
+
+It writes one line `id queue-id ok|bad` to a file for every message whose final dot arrived, before it answers 250, so that
+what a killed daemon never heard about is counted too. `bad` means that the body is not the one its digest names.
+Run as `python -m tests.faults.sink FILE DELAY`; it prints its port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import re
+import sys
+
+_ID = re.compile(rb"^X-Fault-Id: (\S+)\r$", re.MULTILINE)
+_DIGEST = re.compile(rb"^X-Fault-Digest: (\S+)\r$", re.MULTILINE)
+_QUEUE_ID = re.compile(rb"\AReceived: .*?\bid ([0-9A-F]{14})", re.DOTALL)
+_LIMIT = 64 * 1024 * 1024
+
+
+def line_about(message: bytes) -> bytes:
+    """What the file says about a message."""
+    header, _, body = message.partition(b"\r\n\r\n")
+    found = [pattern.search(header + b"\r") for pattern in (_ID, _QUEUE_ID, _DIGEST)]
+    name, queue_id, digest = (match[1] if match else b"-" for match in found)
+    return b"%s %s %s\n" % (name, queue_id, b"ok" if hashlib.sha256(body).hexdigest().encode() == digest else b"bad")
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, file: int, delay: float) -> None:
+    """One connection."""
+    writer.write(b"220 sink ESMTP\r\n")
+    try:
+        while line := await reader.readline():
+            verb = line[:4].upper().strip()
+            if verb == b"EHLO":
+                writer.write(b"250-sink\r\n250-PIPELINING\r\n250-SIZE 0\r\n250 8BITMIME\r\n")
+            elif verb == b"DATA":
+                writer.write(b"354 go\r\n")
+                await writer.drain()
+                data = await reader.readuntil(b"\r\n.\r\n")
+                os.write(file, line_about(data[:-3].replace(b"\r\n..", b"\r\n.")))
+                await asyncio.sleep(random.uniform(0, delay))  # the gap in which a kill leaves the outcome unknown
+                writer.write(b"250 2.0.0 taken\r\n")
+            else:
+                writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
+    except (OSError, asyncio.IncompleteReadError):
+        pass  # the daemon was killed
+    finally:
+        writer.close()
+
+
+async def main() -> None:
+    """Serve until killed."""
+    file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    delay = float(sys.argv[2])
+    server = await asyncio.start_server(lambda reader, writer: serve(reader, writer, file, delay), "127.0.0.1", 0, limit=_LIMIT)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
