@@ -45,19 +45,19 @@ class Books:
     announced: set[str] = field(default_factory=set)  # queue ids of which the log says: may be delivered twice
     damaged: int = 0
 
-    def read_sink(self, file: Path) -> None:
-        """Take over what the sink wrote so far."""
+    def read_sink(self, *files: Path) -> None:
+        """Take over what the sinks wrote so far."""
         self.arrived.clear()
         self.damaged = 0
-        for line in file.read_text().splitlines() if file.exists() else ():
+        for line in (line for file in files if file.exists() for line in file.read_text().splitlines()):
             name, queue_id, state = line.split()
             self.arrived[name] += 1
             self.queue_ids.setdefault(name, set()).add(queue_id)
             self.damaged += state != "ok"
 
-    def read_log(self, file: Path) -> None:
+    def read_log(self, text: str) -> None:
         """Take over which doubles the daemon announced."""
-        self.announced = set(_TWICE.findall(file.read_text(errors="replace")))
+        self.announced = set(_TWICE.findall(text))
 
     @property
     def lost(self) -> set[str]:
@@ -148,10 +148,10 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def sink(file: Path, delay: float) -> AsyncIterator[int]:
-    """The sink process; yields its port."""
+async def sink(file: Path, delay: float, port: int = 0) -> AsyncIterator[int]:
+    """The sink process, killed at the end; yields its port."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.sink", str(file), str(delay), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.faults.sink", str(file), str(delay), str(port), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None

@@ -81,7 +81,7 @@ async def _balance(daemon: Daemon, books: Books, taken: Path) -> None:
     finally:
         daemon.stop()
     books.read_sink(taken)
-    books.read_log(daemon.log)
+    books.read_log(daemon.log.read_text(errors="replace"))
 
 
 def _names(number: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 It writes one line `id queue-id ok|bad` to a file for every message whose final dot arrived, before it answers 250, so that
 what a killed daemon never heard about is counted too. `bad` means that the body is not the one its digest names.
-Run as `python -m tests.faults.sink FILE DELAY`; it prints its port.
+Run as `python -m tests.faults.sink FILE DELAY [PORT]`; it prints its port.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ async def main() -> None:
     """Serve until killed."""
     file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     delay = float(sys.argv[2])
-    server = await asyncio.start_server(lambda reader, writer: serve(reader, writer, file, delay), "127.0.0.1", 0, limit=_LIMIT)
+    port = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    server = await asyncio.start_server(lambda reader, writer: serve(reader, writer, file, delay), "127.0.0.1", port, limit=_LIMIT)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
