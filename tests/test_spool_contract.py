@@ -579,6 +579,19 @@ async def test_delete_finishes_entries_left_without_an_open_recipient(spool: Spo
         await spool.message(entry.queue_id)
 
 
+@pytest.mark.parametrize(("recorded", "state"), [(deferred(NOW + 70), State.DELETED), (FAILED, State.DELETED), (RELAYED, State.RELAYED)])
+async def test_a_recipient_deleted_in_the_middle_of_an_attempt_is_not_reopened(spool: Spool, recorded: Recorded, state: State) -> None:
+    """Its lease had run out. That it was relayed all the same is told; anything else changes nothing any more."""
+    entry = await accept(spool)
+    await spool.claim(NOW, 1, 60)
+    number = await spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW)
+    assert 1 == await spool.delete(Filter(), NOW + 60)
+    assert await spool.record(entry.queue_id, number, {"a@example.net": recorded}, "p", "r", NOW + 61)
+    assert state is (await states(spool, entry.queue_id))["a@example.net"].state
+    assert [] == list(await spool.claim(NOW + 999, 10, 60))
+    assert 2 == len(await spool.history(entry.queue_id))
+
+
 async def test_more_than_a_chunk_is_altered(spool: Spool) -> None:
     """Commits go on between the chunks."""
     entry = await accept(spool, *[f"{n}@example.net" for n in range(1000)])

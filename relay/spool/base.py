@@ -158,7 +158,7 @@ class Spool(Protocol):
         """Entries with recipients due at `now`, oldest due first, at most `limit` entries.
 
         Every open, due recipient of such an entry is leased until `now + lease`: no second claim returns it before
-        then unless `record`, `postpone`, `wait` or `release_lease` ends the lease. The Entry holds all recipients;
+        then unless `record`, `postpone` or `wait` ends the lease. The Entry holds all recipients;
         the leased ones are those QUEUED with `next_attempt <= now`.
         """
 

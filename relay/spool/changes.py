@@ -29,7 +29,8 @@ from relay.spool.operations import (
     Reschedule,
     Reserve,
     SetAside,
-    Test,
+    Shrink,
+    Trial,
     Wake,
 )
 
@@ -39,8 +40,9 @@ RECORD = (
     "UPDATE recipient SET state = ?, due = ?, next_attempt = ?, waits = ?, since = ?, attempts = attempts + ?, told = ?, "
     "provider = iif(? > maybe_relayed, ?, provider), route = iif(? > maybe_relayed, ?, route), "
     "verdict = ?, status = ?, reply = ?, remote = ?, remote_id = ?, maybe_relayed = (maybe_relayed OR ?) AND ? "
-    "WHERE entry = ? AND address = ?"
+    f"WHERE (state IN {rows.OPEN_STATES} OR ?) AND entry = ? AND address = ?"
 )
+# The last condition: an admin may have deleted a recipient whose lease had run out; only that it was relayed counts then.
 # Who may replace provider and route: an attempt always (2), a decision of our own that names one unless the recipient is
 # pinned (1), one that names none never (0).
 RENEW = "UPDATE recipient SET due = ? WHERE entry = ? AND address = ? AND due IS NOT NULL AND due <> next_attempt"
@@ -70,8 +72,9 @@ class Changes:
             Wake: self.wake,
             SetAside: self.set_aside,
             Purge: self.purge,
+            Shrink: self.shrink,
             Reserve: self.reserve,
-            Test: self.test,
+            Trial: self.trial,
         }
 
     def apply(self, operations: Sequence[Operation]) -> Sequence[Result]:
@@ -286,12 +289,24 @@ class Changes:
         self._drop_bodies([number for (number,) in old + kept])
         return len(old), len(kept)
 
+    def shrink(self, operations: Sequence[Shrink]) -> Sequence[Result]:
+        """Make the file smaller, one chunk each. Pages are kept for reuse up to `spare`, and up to a quarter of the file."""
+        return [self._shrink(operation) for operation in operations]
+
+    def _shrink(self, operation: Shrink) -> int:
+        free, pages = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+        surplus = min(free - max(operation.spare, pages // 4), operation.limit)
+        if surplus <= 0:
+            return 0
+        self._db.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()
+        return int(surplus)
+
     def reserve(self, operations: Sequence[Reserve]) -> Sequence[Result]:
         """Move the mark of the queue ids."""
         self._db.execute("UPDATE mark SET queue_id = ?", (operations[-1].mark,))
         return [None] * len(operations)
 
-    def test(self, operations: Sequence[Test]) -> Sequence[Result]:
+    def trial(self, operations: Sequence[Trial]) -> Sequence[Result]:
         """A real write; SQLite writes no page for a change that changes nothing, so an attempt number is skipped."""
         self._attempt += 1
         self._db.execute("UPDATE mark SET attempt = ?", (self._attempt,))

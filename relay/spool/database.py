@@ -22,7 +22,7 @@ from relay.errors import SpoolError, SpoolFull
 FILE = "spool.db"
 APPLICATION = 0x52454C59  # "RELY", for file(1)
 PAGE = 4096  # octets
-CHECKPOINT = 4000  # pages in the WAL after which it is written back into the file
+CHECKPOINT = 2000  # pages in the WAL after which it is written back into the file
 MINIMUM = (3, 37, 0)  # STRICT tables; UPDATE FROM and RETURNING are older
 
 _TABLES = """

@@ -19,6 +19,8 @@ from relay.spool import ids
 
 LOCK = "lock"
 BODIES = "bodies"
+BALLAST = "ballast"
+BALLAST_SIZE = 8 * 1024 * 1024  # as much as the WAL holds before it is written back (database.CHECKPOINT)
 PIECE = 256 * 1024
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -29,7 +31,10 @@ def prepare(directory: Path) -> Path:
     Raises SpoolError with the mend when others own it or may enter it.
     """
     try:
+        made = [path for path in (directory, *directory.parents) if not path.exists()]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in made:  # a power cut must not take the spool away together with its name
+            sync_directory(path.parent)
         directory = directory.resolve(strict=True)
         check(directory)
         bodies = directory / BODIES
@@ -74,6 +79,30 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def fill_ballast(directory: Path, free: int) -> None:
+    """Hold some room back, for the outcomes that must be stored when others have filled the disk."""
+    path = directory / BALLAST
+    if path.exists() or free < 4 * BALLAST_SIZE:
+        return
+    try:
+        fd = os.open(path, _NEW_FILE, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, BALLAST_SIZE)
+        finally:
+            os.close(fd)
+    except OSError:
+        drop_ballast(directory)
+
+
+def drop_ballast(directory: Path) -> bool:
+    """Give that room back. True when there was some."""
+    try:
+        (directory / BALLAST).unlink()
+    except OSError:
+        return False
+    return True
 
 
 class Lock:

@@ -114,6 +114,14 @@ class Purge:
 
 
 @dataclass(slots=True)
+class Shrink:
+    """Give free pages back to the file system while more than `spare` of them lie idle. -> how many were"""
+
+    spare: int
+    limit: int
+
+
+@dataclass(slots=True)
 class Reserve:
     """Move the mark below which queue ids may be given out. -> None"""
 
@@ -121,8 +129,8 @@ class Reserve:
 
 
 @dataclass(slots=True)
-class Test:
+class Trial:
     """A real write, to see whether the disk takes one. -> None"""
 
 
-Operation = Accept | Claim | Begin | Record | Finish | Reschedule | Alter | Wake | SetAside | Purge | Reserve | Test
+Operation = Accept | Claim | Begin | Record | Finish | Reschedule | Alter | Wake | SetAside | Purge | Shrink | Reserve | Trial

@@ -28,13 +28,17 @@ class Reader:
     """The spool in `directory`, read-only. `now` arguments are Unix seconds and decide what counts as active."""
 
     def __init__(self, directory: Path) -> None:
-        if not (directory / database.FILE).exists():
-            raise SpoolError(f"there is no spool in {directory}")
         try:
+            if not (directory / database.FILE).exists():
+                raise SpoolError(f"there is no spool in {directory}")
             self._db = database.connect(directory, read_only=True)
-            self._bodies = files.Bodies(directory)
+        except (sqlite3.Error, OSError) as error:
+            raise database.spool_error(error) from error
+        self._bodies = files.Bodies(directory)
+        try:
             database.check_version(self._db)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, SpoolError) as error:
+            self._db.close()
             raise database.spool_error(error) from error
 
     def __enter__(self) -> Self:

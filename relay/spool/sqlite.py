@@ -36,7 +36,8 @@ from relay.spool.operations import (
     Reschedule,
     Reserve,
     SetAside,
-    Test,
+    Shrink,
+    Trial,
     Wake,
 )
 from relay.spool.reader import Reader
@@ -46,7 +47,8 @@ from relay.spool.writer import Writer
 CHUNK = 500  # recipients or entries changed in one transaction; commits go on in between
 _FILE_THREADS = 4
 _START = (-1, "")
-_VACUUM = 2000  # free pages given back to the file system in one transaction
+_SPARE = 4096  # free pages (16 MiB) that are kept for reuse
+_GIVE_BACK = 2000  # pages given back in one transaction
 _T = TypeVar("_T")
 
 
@@ -64,28 +66,30 @@ class SqliteSpool:
 
     async def open(self) -> None:
         """Take the directory. Raises SpoolBusy naming the pid that holds it, or SpoolError with the mend."""
-        self._threads = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="spool-files")
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
-        try:
+        async with contextlib.AsyncExitStack() as held:
+            self._threads = held.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="spool-files"))
+            self._reading = held.enter_context(ThreadPoolExecutor(1, thread_name_prefix="spool-reader"))
             await _on(self._threads, self._take_directory)
-            try:
-                self._writer = Writer(self._directory, self._prepare, self._in_trouble)
-                await self._writer.start()
-                self._reader = await _on(self._reading, lambda: Reader(self._directory))
-                await self._inspect_files()
-                await self.probe(0)
-            except BaseException:
-                self._lock.release()
-                raise
-        except BaseException:
-            self._threads.shutdown()
-            self._reading.shutdown()
-            raise
+            held.callback(self._lock.release)
+            await _on(self._threads, self._look_around)
+            self._writer = Writer(self._directory, self._prepare, self._in_trouble)
+            await self._writer.start()
+            held.push_async_callback(self._writer.stop)
+            self._reader = await _on(self._reading, lambda: Reader(self._directory))
+            held.push_async_callback(_on, self._reading, self._reader.close)
+            await self._inspect_files()
+            await self.probe(0)
+            self._held = held.pop_all()
 
     def _take_directory(self) -> None:
         try:
             self._directory = files.prepare(self._directory)
             self._lock = files.Lock(self._directory)
+        except OSError as error:
+            raise database.spool_error(error) from error
+
+    def _look_around(self) -> None:
+        try:
             files.create(self._directory / database.FILE)
         except OSError as error:
             raise database.spool_error(error) from error
@@ -121,11 +125,7 @@ class SqliteSpool:
         """Finish what is under way and close."""
         with contextlib.suppress(SpoolError):  # then a minute of ids is skipped
             await self._do(Reserve(self._ids.final))
-        await _on(self._reading, self._reader.close)
-        await self._writer.stop()
-        self._reading.shutdown()
-        self._threads.shutdown()
-        self._lock.release()
+        await self._held.aclose()
 
     async def _do(self, operation: Operation) -> Any:
         return await self._writer.submit(operation)
@@ -194,7 +194,7 @@ class SqliteSpool:
                 (
                     *(state.value, due, recorded.next_attempt, recorded.waits or None, recorded.since, int(attempt > 0), recorded.told),
                     *(replaces, provider, replaces, route, *said),
-                    *(outcome.verdict is Verdict.UNKNOWN, state is not State.RELAYED, number, address),
+                    *(outcome.verdict is Verdict.UNKNOWN, state is not State.RELAYED, state is State.RELAYED, number, address),
                 )
             )
             steps.append((number, now, address, provider, route, attempt, *said, state.value))
@@ -343,7 +343,10 @@ class SqliteSpool:
             entries, bodies = await self._purge(finished_before, bodies_before)
             gone += entries
             if max(entries, bodies) < CHUNK:
-                return gone
+                break
+        while await self._do(Shrink(_SPARE, _GIVE_BACK)):
+            pass
+        return gone
 
     async def _purge(self, finished_before: float, bodies_before: float) -> tuple[int, int]:
         gone: tuple[int, int] = await self._do(Purge(finished_before, bodies_before, CHUNK))
@@ -363,7 +366,7 @@ class SqliteSpool:
         try:
             free = await _on(self._threads, self._free)
             if not self._health.ok:
-                await self._do(Test())
+                await self._do(Trial())
                 await _on(self._threads, self._test_file)
             elif not self._reserving and (mark := self._ids.wanted(self._clock())):
                 self._reserve(mark)
@@ -375,6 +378,7 @@ class SqliteSpool:
             self._health = Health(ok=False, full=True, why=why, free=free)
         else:
             self._health = Health(ok=True, full=False, why="", free=free)
+            await _on(self._threads, partial(files.fill_ballast, self._directory, free))
         return self._health
 
     def _free(self) -> int:

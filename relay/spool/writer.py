@@ -13,6 +13,7 @@ the frames.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -22,9 +23,9 @@ from queue import SimpleQueue
 from typing import Any, get_args
 
 from relay.errors import SpoolError
-from relay.spool import database
+from relay.spool import database, files
 from relay.spool.changes import Changes
-from relay.spool.operations import Operation
+from relay.spool.operations import Accept, Operation, Reserve, Trial
 
 _ORDER = {kind: place for place, kind in enumerate(get_args(Operation))}
 
@@ -123,9 +124,10 @@ class Writer:
         try:
             return self._together(operations) if operations else []
         except Exception as error:
-            unsure = self._committing and not database.is_full(error)
-            self._undo()
-            if unsure or len(operations) == 1:
+            full = database.is_full(error)
+            unsure = self._committing and not full
+            self._undo(unsure)
+            if unsure or (len(operations) == 1 and not (full and self._relieve(operations[0]))):
                 return [error] * len(operations)
         return [result for operation in operations for result in self._transact([operation])]
 
@@ -147,12 +149,20 @@ class Writer:
             action()
         return results
 
-    def _undo(self) -> None:
+    def _undo(self, unsure: bool) -> None:
+        self._committing = False
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
-        if self._committing:
+        if unsure:
             database.cut_wal(self._directory)
-            self._committing = False
+
+    def _relieve(self, operation: Operation) -> bool:
+        """On a full disk: make room for what became of mail we have, never for more mail. True when it is worth another try."""
+        if isinstance(operation, Accept | Reserve | Trial) or not files.drop_ballast(self._directory):
+            return False
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # then the WAL begins anew, in room it has already
+        return True
 
     def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():
