@@ -22,11 +22,11 @@ _MAX_DOMAIN = 255  # octets, RFC 5321 §4.5.3.1.2
 _MAX_ADDRESS = 254  # octets: a path of 256 (RFC 5321 §4.5.3.1.3) without its angle brackets
 
 # Octets above 127 pass here and are judged afterwards, so that they can be told from plain mistakes.
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]++"
-_QUOTED = r'"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*+"'
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]+"
+_QUOTED = r'"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*"'
 _LABEL = r"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-_MAILBOX = rf"(?P<local>{_ATOM}(?:\.{_ATOM})*+|{_QUOTED})@(?P<domain>{_DOMAIN}|\[[0-9A-Za-z:.]+\])"
+_MAILBOX = rf"(?P<local>{_ATOM}(?:\.{_ATOM})*|{_QUOTED})@(?P<domain>{_DOMAIN}|\[[0-9A-Za-z:.]+\])"
 
 _PATH = re.compile(rf" *(<)?{_MAILBOX}(?(1)>)(?= |\Z)".encode())
 _NULL = re.compile(rb" *<>(?= |\Z)")

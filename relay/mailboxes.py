@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 # A backslash takes the next character with it outside quotes too, so that a quote without an end is looked for only once.
-_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[<>(),:;"]|(?:[^\s"<>(),:;\\]|\\.|\\$)+|\s+', re.S)
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*"|[<>(),:;"]|(?:[^\s"<>(),:;\\]|\\.|\\$)+|\s+', re.S)
 _ESCAPED = re.compile(r"\\(.)", re.S)
 _NEEDS_QUOTES = re.compile(r"[^\w !#$%&'*+\-/=?^`{|}~]")
 

@@ -36,7 +36,7 @@ _FALSE_HIT = 1000  # what a line that only begins like a delimiter costs, in oct
 
 _FIELDS = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "content-id", "content-location"})
 _TYPE = re.compile(r"([^\s/;]+/[^\s/;]+)\s*(?=[;(]|$|[\w-]+\s*=)")  # a `;` may be missing: mailers have done that
-_PARAMETER = re.compile(r';([^=;"]*)(?:=\s*(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"[^;]*|([^;]*)))?', re.S)
+_PARAMETER = re.compile(r';([^=;"]*)(?:=\s*(?:"([^"\\]*+(?:\\.[^"\\]*+)*)"[^;]*|([^;]*)))?', re.S)
 _EXTENDED = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*?)")
 _UNSAFE_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 _MAX_NAME = 255

@@ -24,7 +24,7 @@ _KEY = re.compile(
     r"""|(?P<word>\w*(?:token|pass|secret|cred|pwd)\w*)[^:=\s\w]*\s*[:=]?\s*""",  # with its colon forgotten
     re.IGNORECASE,
 )
-_REST_OF_QUOTED = {'"': re.compile(r'(?:[^"\\]|\\.)*+"'), "'": re.compile(r"(?:[^']|'')*+'")}
+_REST_OF_QUOTED = {'"': re.compile(r'(?:[^"\\]|\\.)*"'), "'": re.compile(r"[^']*(?:''[^']*)*'")}
 _REFERENCE = re.compile(r"""["']?\$\{(?:env|file|cred):[^}]*\}["']?\s*(?:$|[,}\]#])""")
 _AFTER_VALUE = re.compile(r"\s*(?:$|[,}\]]|\s#)")
 _USERINFO = re.compile(r"(://)([^/\s@]+)(@)")
