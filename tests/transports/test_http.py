@@ -174,7 +174,8 @@ async def test_bad_header_value_is_not_quoted() -> None:
 
 async def test_nothing_secret_in_logs(caplog: pytest.LogCaptureFixture) -> None:
     """Not even the libraries' own loggers at DEBUG get to see a token or a query."""
-    caplog.set_level(logging.DEBUG)
+    for library in ("", "httpx", "httpcore", "asyncio"):
+        caplog.set_level(logging.DEBUG, library)
     async with HttpServer() as server:
         http = door(server.url)
         await http.post("/send?api_token=" + TOKEN, {"X-Token": TOKEN}, b"{}")
