@@ -16,6 +16,7 @@ from relay.model import Outcome, Verdict
 
 REMIND = 30.0
 """Seconds after which another waiting message is called as a probe when the last one called never came."""
+_LONGEST = schedule.LONGEST_RETRY_AFTER * (1 + schedule.JITTER)
 
 
 @dataclass(slots=True)
@@ -31,6 +32,10 @@ class Pause:
     failures: int = 1
     probed: bool = False  # a probe is under way
     call: float = 0.0  # when to call a waiting message as a probe
+
+    def rests(self, now: float) -> bool:
+        """Whether the pause has not run out. One that ends beyond any pause there can be was set by a clock that stepped back."""
+        return now < self.until <= now + _LONGEST
 
     @property
     def quiet(self) -> bool:
@@ -59,6 +64,17 @@ def key(provider: str, identity: str = "") -> str:
     return f"{provider} {identity}" if identity else provider
 
 
+def _by_key(provider: str, outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
+    """The first finding about the provider, and about each identity of it."""
+    found: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        if outcome.verdict in (Verdict.PAUSE, Verdict.THROTTLE):
+            found.setdefault(key(provider), outcome)
+        elif outcome.verdict is Verdict.CONFIG:
+            found.setdefault(key(provider, outcome.identity), outcome)
+    return found
+
+
 class Standing:
     """The standing of every provider and identity."""
 
@@ -74,14 +90,14 @@ class Standing:
     def blocked(self, provider: str, now: float, identities: Iterable[str] = ()) -> Pause | None:
         """The pause that forbids an attempt now, if one does."""
         for pause in self._of(provider, identities):
-            if pause.probed or pause.until > now:
+            if pause.probed or pause.rests(now):
                 return pause
         return None
 
     def admit(self, provider: str, now: float, identities: Iterable[str]) -> Pass | None:
         """Leave for one attempt, or None while a pause forbids it. Every Pass must come back by `settle` or `abandon`."""
         probes = tuple(self._of(provider, identities))
-        if any(pause.probed or pause.until > now for pause in probes):
+        if any(pause.probed or pause.rests(now) for pause in probes):
             return None
         for pause in probes:
             pause.probed = True
@@ -94,21 +110,20 @@ class Standing:
 
     def settle(self, leave: Pass, outcomes: Iterable[Outcome], now: float) -> Sequence[Change]:
         """Draw the consequences of an attempt; returns what changed, to be told loudly and once."""
-        found: dict[str, Outcome] = {}
-        for outcome in outcomes:
-            if outcome.verdict in (Verdict.PAUSE, Verdict.THROTTLE):
-                found.setdefault(key(leave.provider), outcome)
-            elif outcome.verdict is Verdict.CONFIG:
-                found.setdefault(key(leave.provider, outcome.identity), outcome)
+        found = _by_key(leave.provider, outcomes)
         changes = []
         for probe in leave.probes:
             probe.probed = False
-            if probe.key in found:
-                self._prolong(probe, found[probe.key], now)
-            elif key(leave.provider) not in found:
-                # An attempt that failed on the provider itself says nothing about the identity.
+            if self._pauses.get(probe.key) is not probe:
+                continue  # a worse finding took its place meanwhile
+            outcome = found.get(probe.key)
+            if outcome is not None and outcome.verdict is probe.outcome.verdict:
+                self._prolong(probe, outcome, now)
+            elif outcome is not None or key(leave.provider) not in found:
+                # Over, or of another kind from now on. An attempt that failed on the provider says nothing about the identity.
                 del self._pauses[probe.key]
-                changes.append(Change(probe, paused=False))
+                if outcome is None or not probe.quiet:
+                    changes.append(Change(probe, paused=False))
         for name, outcome in found.items():
             known = self._pauses.get(name)
             if known is None or (known.quiet and outcome.verdict is Verdict.PAUSE):
@@ -117,7 +132,9 @@ class Standing:
 
     def calls(self, now: float) -> Sequence[Pause]:
         """Pauses that have run out and want a probe; each is returned again only after `REMIND` seconds."""
-        due = [pause for pause in self._pauses.values() if not pause.probed and pause.until <= now and pause.call <= now]
+        due = [
+            pause for pause in self._pauses.values() if not pause.probed and not pause.rests(now) and not now < pause.call <= now + REMIND
+        ]
         for pause in due:
             pause.call = now + REMIND
         return due

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -52,12 +52,11 @@ class Match:
         """Whether the match holds for every mail."""
         return not (self.from_ or self.to or self.client or self.listener or self.header or self.larger is not None)
 
-    def holds(self, entry: Entry, recipient: str) -> bool:
-        """Whether every condition holds for this recipient of the entry."""
+    def holds_for_mail(self, entry: Entry) -> bool:
+        """Whether every condition holds that looks at the mail and not at the recipient."""
         sender = entry.envelope.reverse_path or "<>"
         return (
             _any_glob(self.from_, sender)
-            and _any_glob(self.to, recipient)
             and (not self.client or _in_networks(self.client, entry.client.address))
             and (not self.listener or entry.client.listener in self.listener)
             and (self.larger is None or entry.facts.size > self.larger)
@@ -96,12 +95,25 @@ class Route:
     patience: float = PATIENCE
 
 
-def choose(routes: Sequence[Route], entry: Entry, recipient: str) -> Route | None:
-    """The route of this recipient, or None where no route matches. An entry's own `via` wins over every route's."""
-    found = next((route for route in routes if route.match.empty or route.match.holds(entry, recipient)), None)
+def applicable(routes: Sequence[Route], entry: Entry) -> tuple[Route, ...]:
+    """The routes that recipients of this entry may take, in order: looked up once for a mail, however many they are.
+
+    An entry's own `via` takes the place of every route's.
+    """
+    found: list[Route] = []
+    for route in routes:
+        if route.match.empty or route.match.holds_for_mail(entry):
+            found.append(route)
+            if not route.match.to:
+                break
     if entry.via:
-        return Route(found.name if found else "", entry.via, patience=found.patience if found else PATIENCE)
-    return found
+        return tuple(replace(route, via=entry.via) for route in found) or (Route("", entry.via),)
+    return tuple(found)
+
+
+def choose(routes: Sequence[Route], recipient: str) -> Route | None:
+    """The first of the `applicable` routes that takes this recipient, or None where none does."""
+    return next((route for route in routes if _any_glob(route.match.to, recipient)), None)
 
 
 def order(route: Route, state: RecipientState, now: float) -> tuple[str, ...]:

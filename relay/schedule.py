@@ -26,8 +26,6 @@ def next_attempt(now: float, steps: Sequence[float], attempts: int, chance: floa
 
 
 def pause(steps: Sequence[float], failures: int, chance: float, retry_after: float | None) -> float:
-    """Seconds a provider is left alone after its `failures`-th refusal in a row; what the provider asked for is honoured,
-    up to an hour."""
-    if retry_after is not None:
-        return min(max(retry_after, 0.0), LONGEST_RETRY_AFTER)
-    return delay(steps, failures, chance)
+    """Seconds a provider is left alone after its `failures`-th refusal in a row. What the provider asked for is honoured up to
+    an hour, and never shortens our own step: `Retry-After: 0` must not make us hammer."""
+    return max(delay(steps, failures, chance), min(retry_after or 0.0, LONGEST_RETRY_AFTER))

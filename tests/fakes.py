@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from relay.errors import CannotCarry
@@ -45,8 +46,11 @@ class FakeTransport:
         concurrency: int = 5,
         carries_reports: bool = True,
         journal: list[str] | None = None,
+        split: bool = False,
     ) -> None:
         self.provider = provider
+        self.split = split  # one job for each recipient
+        self.prepared = 0
         self.script = script or always(Verdict.OK)
         self.refuses = refuses
         self.identities = identities
@@ -61,9 +65,10 @@ class FakeTransport:
         self.busiest = 0
 
     async def prepare(self, job: Job) -> Sequence[Job]:
+        self.prepared += 1
         if self.refuses:
             raise CannotCarry([self.refuses])
-        return [job]
+        return [replace(job, recipients=(recipient,)) for recipient in job.recipients] if self.split else [job]
 
     def identity(self, job: Job) -> Sequence[str]:
         return self.identities

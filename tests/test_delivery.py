@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email import message_from_bytes
@@ -33,9 +35,10 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = START
+        self.running = False  # let it run as time does
 
     def __call__(self) -> float:
-        return self.now
+        return time.time() if self.running else self.now
 
 
 class SpoolProxy:
@@ -46,6 +49,7 @@ class SpoolProxy:
         self._journal = journal
         self.faults: dict[str, list[Exception]] = {}
         self.answers: dict[str, Any] = {}
+        self.gates: dict[str, asyncio.Event] = {}
         self._news = asyncio.Event()
 
     async def called(self, name: str, count: int) -> None:
@@ -61,12 +65,16 @@ class SpoolProxy:
             return lambda now: IncomingProxy(real(now), self._journal)
         if name in self.answers:
             return self.answers[name]
-        if name not in ("begin", "record", "finish", "message", "claim", "postpone", "wait", "renew", "entry"):
+        if name not in ("begin", "record", "finish", "message", "claim", "postpone", "wait", "renew", "entry", "waiting"):
             return real
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             if self.faults.get(name):
                 raise self.faults[name].pop(0)
+            if name in self.gates:
+                self._journal.append(f"{name} waits")
+                self._news.set()
+                await self.gates[name].wait()
             answer = await real(*args, **kwargs)
             self._journal.append(name)
             self._news.set()
@@ -133,7 +141,7 @@ class Stage:
         return entry.queue_id
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Delivery]:
+    async def running(self, random: Callable[[], float] = lambda: 0.5) -> AsyncIterator[Delivery]:
         """The delivery, started, and drained at the end."""
         delivery = Delivery(
             spool=self.spool,
@@ -143,7 +151,7 @@ class Stage:
             events=self.events,
             metrics=self.metrics,
             clock=self.clock,
-            random=lambda: 0.5,
+            random=random,
         )
         await delivery.start()
         self.delivery = delivery
@@ -242,9 +250,11 @@ async def test_an_attempt_that_cannot_be_begun_is_not_made(stage: Stage) -> None
         await stage.submit(BOB)
         await stage.events.wait("spool_trouble")
         assert [] == ses.seen
-        stage.pass_time(601)  # the lease has ended by itself
+        await stage.spool.called("postpone", 1)
+        stage.pass_time(6)
         await stage.events.wait("removed")
     assert [(BOB,)] == ses.seen
+    assert ["spool_trouble", "spool_recovered"] == [line["event"] for line in stage.events.lines if "spool" in str(line["event"])]
 
 
 # What follows from each verdict.
@@ -448,6 +458,18 @@ async def test_a_misconfigured_identity_leaves_the_provider_to_the_others(stage:
     assert ["domain=example.com: CONFIG said the remote", ""] == reasons
 
 
+async def test_an_identity_that_the_job_does_not_use_is_an_ordinary_deferral(stage: Stage) -> None:
+    """It could not be waited for: the schedule holds instead."""
+    ses = stage.provider("ses", always(Verdict.CONFIG), identities=["domain=example.org"])
+    stage.route("ses")
+    async with stage.running():
+        queue_id = await stage.submit(BOB)
+        await stage.events.wait("attempt")
+    assert START + 60 == (await stage.state(queue_id, BOB)).next_attempt
+    assert 1 == len(ses.attempts)
+    assert [] == stage.events.found("identity_paused")
+
+
 async def test_a_misconfigured_identity_alone_waits(stage: Stage) -> None:
     """With nobody else to take it, mail of the paused identity waits for a probe."""
     ses = stage.provider("ses", in_turn(outcome(Verdict.CONFIG), outcome(Verdict.OK)), identities=["domain=example.com"])
@@ -617,7 +639,159 @@ async def test_recipients_of_different_routes_go_different_ways(stage: Stage) ->
     assert 1 == len(stage.events.found("removed"))
 
 
+async def test_an_entry_rerouted_to_nobody_is_held(stage: Stage) -> None:
+    """That its own providers are not configured is a matter of set-up: nothing bounces."""
+    ses = stage.provider("ses")
+    stage.route("ses")
+    async with stage.running():
+        await stage.submit(BOB, via=("old", "older"))
+        [line] = await stage.events.wait("held")
+    assert "none of its providers is configured any more: old, older" == line["reply"]
+    assert [] == ses.seen
+
+
+async def test_a_bounce_whose_provider_is_gone_goes_by_the_routes(stage: Stage) -> None:
+    """A renamed provider does not cost the sender the bounce."""
+    ses = stage.provider("ses")
+    stage.route("ses")
+    async with stage.running():
+        await stage.submit(SENDER, sender="", via=("old",), bounce=True)
+        await stage.events.wait("removed")
+    assert [(SENDER,)] == ses.seen
+
+
+# Together.
+
+
+async def test_recipients_deferred_together_are_tried_again_together(stage: Stage) -> None:
+    """One mail to many stays one transaction at its next attempt, whatever the jitter."""
+    chances = itertools.cycle([0.1, 0.9, 0.5])
+    ses = stage.provider("ses", lambda job, address: outcome(Verdict.RETRY if len(ses.attempts) == 1 else Verdict.OK))
+    stage.route("ses")
+    async with stage.running(random=lambda: next(chances)):
+        await stage.submit(BOB, CAROL, "dan@example.net")
+        await stage.events.wait("attempt", 3)
+        stage.pass_time(70)
+        await stage.events.wait("removed")
+    assert [3, 3] == [len(seen) for seen in ses.seen]
+
+
+async def test_parts_of_a_job_go_one_after_the_other_and_a_failed_one_costs_no_other(stage: Stage) -> None:
+    """What was attempted is recorded; what could not be begun is due again soon; nobody gets it twice."""
+    ses = stage.provider("ses", split=True)
+    stage.route("ses")
+    real = stage.spool.begin
+    calls = itertools.count()
+
+    async def begin(*facts: Any) -> int:
+        if next(calls) == 1:
+            raise SpoolError("disk I/O error")
+        number: int = await real(*facts)
+        return number
+
+    stage.spool.answers["begin"] = begin
+    async with stage.running():
+        await stage.submit(BOB, CAROL, "dan@example.net")
+        await stage.spool.called("postpone", 1)
+        stage.pass_time(6)
+        await stage.events.wait("removed")
+    assert sorted([(BOB,), (CAROL,), ("dan@example.net",)]) == sorted(ses.seen)
+
+
+async def test_jobs_are_built_only_for_those_who_have_a_slot(stage: Stage) -> None:
+    """A long line of large mails does not lie in memory as payloads."""
+    ses = stage.provider("ses", concurrency=2)
+    stage.route("ses")
+    ses.gate.clear()
+    async with stage.running():
+        await asyncio.gather(*(stage.submit(BOB) for _ in range(30)))
+        await ses.reached(2)
+        await stage.spool.called("claim", 2)
+        assert 2 == ses.prepared
+        ses.gate.set()
+        await stage.events.wait("removed", 30)
+
+
+async def test_who_waits_for_a_full_line_is_not_overtaken(stage: Stage) -> None:
+    """Later mail queues behind earlier mail, also when the earlier waits in the spool."""
+    slow = stage.provider("slow", concurrency=3)
+    stage.route("slow")
+    slow.gate.clear()
+    async with stage.running():
+        early = {await stage.submit(BOB) for _ in range(400)}
+        await stage.waiting("slow line", 100)
+        late = {await stage.submit(CAROL) for _ in range(60)}
+        slow.gate.set()
+        await stage.events.wait("removed", 460)
+    order = [job.queue_id for job in slow.attempts]
+    assert (400, 60, 460) == (len(early), len(late), len(order))
+    assert late <= set(order[300:])
+
+
 # Time.
+
+
+async def test_a_deferral_wakes_a_loop_that_sleeps_longer(stage: Stage) -> None:
+    """On an idle daemon a retry comes when the log said, not at the loop's next look."""
+    ses = stage.provider("ses", in_turn(outcome(Verdict.RETRY), outcome(Verdict.OK)))
+    stage.route("ses")
+    stage.settings = replace(stage.settings, retry=(0.05,))
+    stage.clock.running = True
+    ses.gate.clear()
+    async with stage.running():
+        await stage.submit(BOB)
+        await ses.reached(1)
+        await stage.spool.called("claim", 2)
+        ses.gate.set()
+        await stage.events.wait("removed")
+    assert 2 == len(ses.attempts)
+
+
+async def test_retry_after_does_not_outlive_the_entry(stage: Stage) -> None:
+    """However long a provider asks to wait for one message, the sender is told in time."""
+    stage.provider("ses", always(Verdict.RETRY, retry_after=90 * 86400.0))
+    stage.route("ses")
+    async with stage.running():
+        queue_id = await stage.submit(BOB)
+        await stage.events.wait("attempt")
+    assert START + 5 * 86400 == (await stage.state(queue_id, BOB)).next_attempt
+
+
+async def test_bounces_at_expiry_leave_by_the_routes_of_their_recipients(stage: Stage) -> None:
+    """What must not leave by another door does not do so in a bounce either."""
+    stage.provider("ses", lambda job, address: outcome(Verdict.OK if job.bounce else Verdict.RETRY))
+    stage.provider("clinic", lambda job, address: outcome(Verdict.OK if job.bounce else Verdict.RETRY))
+    stage.route("clinic", name="patients", match=Match(to=("*@example.org",)))
+    stage.route("ses")
+    async with stage.running():
+        await stage.submit(BOB, CAROL)
+        await stage.events.wait("attempt", 2)
+        stage.pass_time(5 * 86400 + 1)
+        await stage.events.wait("removed", 3)
+    found = {entry.via[0]: parsed.as_string() for entry, parsed in await stage.bounces()}
+    assert {"ses", "clinic"} == found.keys()
+    assert (False, False) == (CAROL in found["ses"], BOB in found["clinic"])
+
+
+async def test_a_second_attempt_is_not_forgotten_when_the_first_one_s_task_ends(stage: Stage) -> None:
+    """A recipient moved on by a pause stays under way with its new provider until that one has answered."""
+    stage.provider("first", always(Verdict.PAUSE))
+    second = stage.provider("second")
+    stage.route("first", "second")
+    second.gate.clear()
+    stage.spool.gates["waiting"] = asyncio.Event()
+    async with stage.running():
+        await stage.submit(BOB)
+        await second.reached(1)
+        stage.spool.gates["waiting"].set()  # only now the task of the first attempt ends
+        await stage.events.wait("paused")
+        claims = stage.journal.count("claim")
+        stage.pass_time(601)  # the lease is over, and was not prolonged
+        await stage.spool.called("claim", claims + 1)
+        assert 1 == len(second.attempts)
+        second.gate.set()
+        await stage.events.wait("removed")
+    assert 1 == len(second.attempts)
 
 
 async def test_an_expired_recipient_is_bounced_with_its_last_answer(stage: Stage) -> None:
@@ -808,6 +982,53 @@ async def test_a_lease_is_prolonged_while_an_attempt_lasts(stage: Stage) -> None
     assert 1 == len(ses.attempts)
 
 
+async def test_a_mistake_of_ours_after_an_attempt_leaves_it_unknown(stage: Stage) -> None:
+    """An outcome that we dropped is one that nobody knows: pinned, announced, tried again."""
+    ses = stage.provider("ses")
+    stage.route("ses")
+    stage.spool.faults["record"] = [ValueError("a bug of ours")]
+    async with stage.running():
+        await stage.submit(BOB)
+        await stage.events.wait("bug")
+        await stage.events.wait("maybe_twice")
+        stage.pass_time(61)
+        await stage.events.wait("removed")
+    assert 2 == len(ses.attempts)
+
+
+async def test_an_attempt_whose_recipients_were_deleted_is_closed_without_a_word(stage: Stage) -> None:
+    """After a crash an admin may delete before delivery starts."""
+    queue_id = await stage.submit(BOB)
+    await stage.real.begin(queue_id, [BOB], "ses", "default", stage.clock())
+    await stage.real.close()
+    await stage.open()
+    await stage.real.delete(Filter(queue_id=queue_id), stage.clock())
+    stage.provider("ses")
+    stage.route("ses")
+    async with stage.running():
+        assert [] == stage.events.found("maybe_twice")
+    await stage.real.close()
+    await stage.open()
+    assert [] == list(await stage.real.unfinished())
+
+
+async def test_mail_waits_for_its_turn_when_much_is_under_way(stage: Stage) -> None:
+    """The window bounds what is in memory; when there is room again the rest follows."""
+    slow = {name: stage.provider(name, concurrency=1) for name in "abcde"}
+    for name, transport in slow.items():
+        stage.route(name, name=name, match=Match(to=(f"{name}@*",)))
+        transport.gate.clear()
+    stage.provider("ses")
+    stage.route("ses")
+    async with stage.running():
+        await asyncio.gather(*(stage.submit(f"{name}@example.net") for name in slow for _ in range(220)))
+        last = await stage.submit(BOB)
+        for transport in slow.values():
+            transport.gate.set()
+        await stage.events.wait("removed", 1101)
+    assert State.RELAYED == (await stage.state(last, BOB)).state
+
+
 async def test_a_mistake_of_ours_in_one_message_is_logged_and_the_next_goes_on(stage: Stage) -> None:
     """An exception outside the transport ends that group's turn only."""
     stage.provider("ses")
@@ -837,6 +1058,22 @@ async def test_draining_lets_attempts_end_and_begins_nothing(stage: Stage) -> No
         (state.state for state in states), key=lambda state: state is State.QUEUED
     )
     assert [0, 0, 0, 1, 1] == sorted(state.attempts for state in states)
+    assert [] == list(await stage.real.unfinished())
+
+
+async def test_a_known_outcome_is_recorded_though_the_grace_period_is_over(stage: Stage) -> None:
+    """A message that the provider took is not sent again because the daemon stopped."""
+    stage.provider("ses")
+    stage.route("ses")
+    stage.spool.gates["record"] = asyncio.Event()
+    async with stage.running() as delivery:
+        queue_id = await stage.submit(BOB)
+        await stage.spool.called("record waits", 1)
+        draining = asyncio.create_task(delivery.drain(0))
+        await asyncio.wait([draining], timeout=0.05)
+        stage.spool.gates["record"].set()
+        await draining
+    assert State.RELAYED == (await stage.state(queue_id, BOB)).state
     assert [] == list(await stage.real.unfinished())
 
 

@@ -157,3 +157,44 @@ def test_an_identity_may_block_where_the_provider_may_be_probed() -> None:
     identity = it.blocked("ses", 146.0, WHO)
     assert identity is not None
     assert key("ses", WHO[0]) == identity.key
+
+
+def test_a_probe_of_a_throttle_that_meets_a_wrong_credential_is_loud() -> None:
+    """The quiet pause becomes one that is told, and its steps begin anew."""
+    it = standing()
+    attempt(it, THROTTLE, 100.0)
+    assert [("ses", True)] == attempt(it, PAUSE, 108.0)
+    assert [(False, 123.0, 1)] == [(pause.quiet, pause.until, pause.failures) for pause in it.all()]
+
+
+def test_a_probe_of_a_pause_that_is_only_throttled_ends_the_alarm() -> None:
+    """The credential works again; the provider asks us to slow down, which is another thing."""
+    it = standing()
+    attempt(it, PAUSE, 100.0)
+    assert [("ses", False), ("ses", True)] == attempt(it, THROTTLE, 116.0)
+    assert [True] == [pause.quiet for pause in it.all()]
+
+
+def test_an_old_probe_does_not_end_the_pause_that_took_its_place() -> None:
+    """Two probes under way for two pauses of one name: each decides its own only."""
+    it = standing()
+    late = it.admit("ses", 99.0, [])
+    assert late is not None
+    attempt(it, THROTTLE, 100.0)
+    old = it.admit("ses", 108.0, [])
+    assert old is not None
+    assert [("ses", True)] == told(list(it.settle(late, [PAUSE], 109.0)))
+    new = it.admit("ses", 125.0, [])
+    assert new is not None
+    assert [] == told(list(it.settle(old, [OK], 126.0)))
+    assert [("ses", False)] == told(list(it.settle(new, [OK], 127.0)))
+
+
+def test_a_clock_that_steps_back_does_not_prolong_a_pause() -> None:
+    """A pause that seems to end tomorrow is over."""
+    it = standing()
+    attempt(it, PAUSE, 100_000.0)
+    assert it.blocked("ses", 13_000.0) is None
+    assert ["ses"] == [pause.key for pause in it.calls(13_000.0)]
+    assert [] == list(it.calls(13_001.0))
+    assert ["ses"] == [pause.key for pause in it.calls(5_000.0)]

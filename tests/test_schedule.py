@@ -28,7 +28,7 @@ def test_an_attempt_is_never_in_the_past_nor_after_expiry(now: float, attempts: 
     assert now <= schedule.next_attempt(now, STEPS, attempts, chance, expires) <= max(now, expires)
 
 
-@pytest.mark.parametrize(("asked", "expected"), [(None, 1.0), (0.0, 0.0), (-5.0, 0.0), (7.0, 7.0), (90000.0, 3600.0)])
+@pytest.mark.parametrize(("asked", "expected"), [(None, 1.0), (0.0, 1.0), (-5.0, 1.0), (7.0, 7.0), (90000.0, 3600.0)])
 def test_retry_after_is_honoured_up_to_an_hour(asked: float | None, expected: float) -> None:
-    """What the provider asked for counts; nonsense is bounded."""
+    """What the provider asked for counts; nonsense is bounded, and nought does not mean at once."""
     assert expected == schedule.pause(schedule.THROTTLE_STEPS, 1, 0.5, asked)

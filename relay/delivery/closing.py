@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from relay import dsn, header, routing, schedule, verdicts
+from relay.delivery.trouble import SpoolTrouble
 from relay.errors import CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
@@ -52,6 +53,7 @@ class Closing:
         routes: Sequence[routing.Route],
         settings: DeliverySettings,
         reports: Callable[[Sequence[str]], bool],
+        trouble: SpoolTrouble,
         events: Events,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -66,10 +68,33 @@ class Closing:
         self._metrics = metrics
         self._clock = clock
         self._random = random
-        self._trouble = False
+        self._trouble = trouble
 
-    def judge(self, entry: Entry, state: RecipientState, provider: str, outcome: Outcome, now: float) -> Recorded:
-        """What to store for one recipient. A pause or misconfiguration is due at once: the next claim chooses again."""
+    def judge(
+        self,
+        entry: Entry,
+        states: Sequence[RecipientState],
+        provider: str,
+        outcomes: Mapping[str, Outcome],
+        now: float,
+        *,
+        at_once: bool = False,
+    ) -> dict[str, Recorded]:
+        """What to store for each recipient that has an outcome.
+
+        What was deferred together is tried again together: one mail stays one mail. A pause or misconfiguration is due
+        at once (the next claim chooses again), and so is every deferral with `at_once`.
+        """
+        chance = self._random()
+        return {
+            state.recipient.address: self._judge(entry, state, provider, outcomes[state.recipient.address], now, chance, at_once)
+            for state in states
+            if state.recipient.address in outcomes
+        }
+
+    def _judge(
+        self, entry: Entry, state: RecipientState, provider: str, outcome: Outcome, now: float, chance: float, at_once: bool
+    ) -> Recorded:
         if outcome.kind is Kind.RELAYED:
             return Recorded(outcome, State.RELAYED)
         if outcome.kind is Kind.FAILED:
@@ -77,11 +102,11 @@ class Closing:
         since = state.since if state.provider == provider and state.since else now
         if outcome.maybe_relayed and provider in self._settings.hold_unknown:
             return Recorded(outcome, State.HELD, since=since)
-        if verdicts.CONSEQUENCES[outcome.verdict].pauses is not None:
+        if at_once or verdicts.CONSEQUENCES[outcome.verdict].pauses is not None:
             return Recorded(outcome, State.QUEUED, now, since=since)
-        expires = entry.arrived + self._settings.expire
-        when = schedule.next_attempt(now, self._settings.retry, state.attempts + 1, self._random(), expires)
-        return Recorded(outcome, State.QUEUED, max(when, now + (outcome.retry_after or 0.0)), since=since)
+        expires = max(entry.arrived + self._settings.expire, now)
+        when = schedule.next_attempt(now, self._settings.retry, state.attempts + 1, chance, expires)
+        return Recorded(outcome, State.QUEUED, min(max(when, now + (outcome.retry_after or 0.0)), expires), since=since)
 
     async def hold(self, entry: Entry, states: Sequence[RecipientState], why: str) -> None:
         """Leave recipients to the admin, and say why."""
@@ -94,15 +119,25 @@ class Closing:
 
     async def expire(self, entry: Entry, states: Sequence[RecipientState]) -> None:
         """The time is over: failed, and a maybe-relayed recipient is told so."""
-        route = routing.choose(self._routes, entry, states[0].recipient.address) or routing.Route("", ())
-        outcomes = {}
-        for state in states:
-            last = f"; last answer: {state.reply}" if state.reply else "; it was never attempted"
-            text = f"delivery time expired after {_days(self._settings.expire)}{last}"
-            outcomes[state.recipient.address] = Outcome(Verdict.PERM_MSG, EXPIRED, text, OURSELVES, own=True)
-        await self.fail(entry, route, outcomes)
+        for route, members in self._by_route(entry, states):
+            outcomes = {}
+            for state in members:
+                last = f"; last answer: {state.reply}" if state.reply else "; it was never attempted"
+                text = f"delivery time expired after {_days(self._settings.expire)}{last}"
+                outcomes[state.recipient.address] = Outcome(Verdict.PERM_MSG, EXPIRED, text, OURSELVES, own=True)
+            await self.fail(entry, route, outcomes)
         returned = any(dsn.wanted(entry, state.recipient) for state in states)
-        self._events.expired(entry.queue_id, entry.envelope.reverse_path, list(outcomes), returned=returned)
+        addresses = [state.recipient.address for state in states]
+        self._events.expired(entry.queue_id, entry.envelope.reverse_path, addresses, returned=returned)
+
+    def _by_route(self, entry: Entry, states: Sequence[RecipientState]) -> list[tuple[routing.Route, list[RecipientState]]]:
+        """Recipients by their routes: a bounce leaves by the route of those it is about, and by no other."""
+        routes = routing.applicable(self._routes, entry)
+        found: dict[tuple[str, tuple[str, ...]], tuple[routing.Route, list[RecipientState]]] = {}
+        for state in states:
+            route = routing.choose(routes, state.recipient.address) or routing.Route("", ())
+            found.setdefault((route.name, route.via), (route, []))[1].append(state)
+        return list(found.values())
 
     async def fail(self, entry: Entry, route: routing.Route, outcomes: Mapping[str, Outcome], reasons: Sequence[str] = ()) -> None:
         """A decision of our own, without an attempt: record, log, bounce (with each of `reasons`), finish."""
@@ -181,7 +216,7 @@ class Closing:
     async def recover(self) -> None:
         """Settle what a crash left: attempts without an outcome, bounces that are due, entries that are not finished."""
         for begun in await self._spool.unfinished():
-            await self._set_aside_if_corrupt(begun.queue_id, self._cut_off(begun))
+            await self._set_aside_if_corrupt(begun.queue_id, self.cut_off(begun, "relay stopped during the attempt"))
         for queue_id in await self._spool.untold():
             await self._set_aside_if_corrupt(queue_id, self._tell_late(queue_id))
         for queue_id in await self._spool.unclosed():
@@ -198,20 +233,17 @@ class Closing:
         except CorruptEntry as error:
             await self.set_aside(CorruptEntry(queue_id, error.why))
 
-    async def _cut_off(self, begun: Begun) -> None:
-        """An attempt begun before the restart has no outcome: UNKNOWN."""
+    async def cut_off(self, begun: Begun, why: str) -> None:
+        """An attempt that was begun has no outcome, and will have none: UNKNOWN."""
         entry = await self._spool.entry(begun.queue_id)
         if entry is None:
             return
-        text = "relay stopped during the attempt"
-        outcome = Outcome(Verdict.UNKNOWN, "4.4.2", text, OURSELVES, own=True)
+        outcome = Outcome(Verdict.UNKNOWN, "4.4.2", why, OURSELVES, own=True)
         now = self._clock()
-        states = {state.recipient.address: state for state in entry.open}
-        recorded = {
-            address: self.judge(entry, states[address], begun.provider, outcome, now) for address in begun.recipients if address in states
-        }
+        recorded = self.judge(entry, entry.open, begun.provider, dict.fromkeys(begun.recipients, outcome), now)
         await self.insist(lambda: self._spool.record(begun.queue_id, begun.attempt, recorded, begun.provider, begun.route, now))
-        self._events.maybe_twice(begun.queue_id, list(recorded), begun.provider, text)
+        if recorded:  # otherwise an admin has deleted them meanwhile
+            self._events.maybe_twice(begun.queue_id, list(recorded), begun.provider, why)
 
     async def _tell_late(self, queue_id: str) -> None:
         """The crash came between the record and its bounce."""
@@ -219,44 +251,26 @@ class Closing:
         if entry is None:
             return
         failed = [state for state in entry.recipients if state.state is State.FAILED and not state.told]
-        route = routing.choose(self._routes, entry, failed[0].recipient.address) if failed else None
-        failures = [
-            _failure(state, Outcome(Verdict.PERM_MSG, state.status, state.reply, state.remote or OURSELVES, own=state.remote == OURSELVES))
-            for state in failed
-        ]
-        if failures:
-            await self._bounce(entry, route.via if route else (), failures)
+        for route, members in self._by_route(entry, failed):
+            await self._bounce(entry, route.via, [_failure(state, _known(state)) for state in members])
 
     # The spool's bad days.
 
     async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the spool until it can: what has happened outside must be written down."""
-        tries = 0
-        while True:
-            try:
-                answer = await ask()
-            except CorruptEntry:
-                raise
-            except SpoolError as error:
-                self.spool_trouble(error)
-                await asyncio.sleep(SPOOL_RETRY[min(tries, len(SPOOL_RETRY) - 1)])
-                tries += 1
-            else:
-                if tries:
-                    self.recovered()
-                return answer
-
-    def spool_trouble(self, error: SpoolError) -> None:
-        """Say once that the spool cannot write."""
-        if not self._trouble:
-            self._trouble = True
-            self._events.spool_trouble(str(error))
-
-    def recovered(self) -> None:
-        """Say once that the spool can write again."""
-        if self._trouble:
-            self._trouble = False
-            self._events.spool_recovered()
+        who, tries = object(), 0
+        try:
+            while True:
+                try:
+                    return await ask()
+                except CorruptEntry:
+                    raise
+                except SpoolError as error:
+                    self._trouble.begin(who, str(error))
+                    await asyncio.sleep(SPOOL_RETRY[min(tries, len(SPOOL_RETRY) - 1)])
+                    tries += 1
+        finally:
+            self._trouble.end(who)
 
 
 def _failure(state: RecipientState, outcome: Outcome, reasons: Sequence[str] = ()) -> dsn.Failure:
@@ -273,6 +287,12 @@ def _last(state: RecipientState) -> Outcome:
         return Outcome(Verdict.RETRY, "4.4.7", "no attempt was made", OURSELVES, own=True)
     own = not state.reply[:3].isdigit()  # a remote's reply begins with its code
     return Outcome(Verdict.RETRY, f"4{state.status[1:]}", state.reply, state.remote, own=own)
+
+
+def _known(state: RecipientState) -> Outcome:
+    """The outcome that a failed recipient was stored with."""
+    remote = state.remote or OURSELVES
+    return Outcome(Verdict.PERM_MSG, state.status, state.reply, remote, own=remote == OURSELVES)
 
 
 def _days(seconds: float) -> str:

@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from relay import pauses, routing, verdicts
 from relay.delivery.closing import OURSELVES, SPOOL_RETRY, Closing, DeliverySettings
+from relay.delivery.trouble import SpoolTrouble
 from relay.errors import CannotCarry, CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
 from relay.model import Entry, Job, Kind, Outcome, RecipientState, State, Verdict
-from relay.spool.base import Recorded, Spool
+from relay.spool.base import Begun, Recorded, Spool
 from relay.transports.base import Transport
 
 WINDOW = 1000
@@ -35,6 +38,10 @@ REFUSALS = 10_000
 """Findings kept in memory that a provider, once asked, turned out not to be able to carry a message."""
 LANE = 250
 """Groups that may stand in line for one provider; more wait in the spool, so that a slow provider never fills the window."""
+
+
+_CALLED = 0.0  # the time at which who waited for room in a line is due: before everybody else
+_RECORDING = 5.0  # seconds that a known outcome may take to be recorded after the grace period of a drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +68,25 @@ class _Lane:
     crowded: bool = False  # some wait in the spool for room in the line
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Group:
-    """Recipients of one entry that go the same way."""
+    """Recipients of one entry that go the same way; the owner of their leases while it is under way."""
 
     entry: Entry
     route: routing.Route
     order: tuple[str, ...]
     states: list[RecipientState]
     pinned: bool  # maybe relayed by the only provider of the order
+    begun: Begun | None = None  # an attempt whose outcome is not recorded yet
 
     @property
     def addresses(self) -> tuple[str, ...]:
         return tuple(state.recipient.address for state in self.states)
+
+    @property
+    def called(self) -> bool:
+        """Whether the group was called from the spool because there is room in the line."""
+        return all(state.next_attempt == _CALLED for state in self.states)
 
 
 @dataclass(slots=True)
@@ -82,6 +95,16 @@ class _Search:
 
     blocked: pauses.Pause | None = None
     refusals: list[tuple[str, CannotCarry]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Made:
+    """An attempt that was made: what came of it, and what changed for the provider."""
+
+    begun: Begun
+    outcomes: Mapping[str, Outcome]
+    changes: Sequence[pauses.Change]
+    refused: bool
 
 
 class Delivery:
@@ -100,6 +123,7 @@ class Delivery:
         random: Callable[[], float],
     ) -> None:
         """`clock` gives Unix seconds, `random` numbers in [0, 1)."""
+        self.trouble = SpoolTrouble(events)
         self._spool = spool
         self._lanes = {name: _Lane(transport, asyncio.Semaphore(transport.concurrency)) for name, transport in transports.items()}
         self._routes = tuple(routes)
@@ -112,6 +136,7 @@ class Delivery:
             routes=routes,
             settings=settings,
             reports=self._carry_reports,
+            trouble=self.trouble,
             events=events,
             metrics=metrics,
             clock=clock,
@@ -119,10 +144,12 @@ class Delivery:
         )
         self._standing = pauses.Standing(random)
         self._wake = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._under_way: dict[tuple[str, str], None] = {}
+        self._asleep_until = math.inf
+        self._tasks: dict[asyncio.Task[None], _Group] = {}
+        self._under_way: dict[tuple[str, str], _Group] = {}
         self._refusals: dict[tuple[str, str], CannotCarry] = {}
         self._loops: list[asyncio.Task[None]] = []
+        self._recording: set[int] = set()
         self._stopping = False
 
     # Life.
@@ -146,12 +173,20 @@ class Delivery:
         self._wake.set()
 
     async def drain(self, grace: float) -> None:
-        """Begin nothing new; let attempts under way end within `grace` seconds. What is cut off is UNKNOWN at the next start."""
+        """Begin nothing new; let attempts under way end within `grace` seconds.
+
+        Then attempts are cut off (UNKNOWN at the next start), but an outcome that is known gets a little longer to be recorded.
+        """
         self._stopping = True
         self._wake.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
-        for task in (*self._tasks, *self._loops):
+        recording = {task for task, group in self._tasks.items() if group.begun and group.begun.attempt in self._recording}
+        for task in (*(self._tasks.keys() - recording), *self._loops):
+            task.cancel()
+        if recording:
+            await asyncio.wait(recording, timeout=_RECORDING)
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._loops, return_exceptions=True)
 
@@ -175,18 +210,12 @@ class Delivery:
     async def _run(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            room = WINDOW - len(self._tasks)
-            claimed: Sequence[Entry] = ()
+            self._asleep_until = math.inf  # until the loop has looked, every new time wakes it
             try:
-                await self._call_probes()
-                if room > 0:
-                    claimed = await self._spool.claim(self._clock(), min(room, CLAIM), self._settings.lease)
-                for entry in claimed:
-                    self._dispatch(entry)
-                timeout = 0.0 if claimed else await self._idle_time(room)
-                self._closing.recovered()
+                timeout = await self._turn()
+                self.trouble.end(self)
             except SpoolError as error:
-                self._closing.spool_trouble(error)
+                self.trouble.begin(self, str(error))
                 timeout = SPOOL_RETRY[-1]
             except Exception as error:  # the loop must outlive our own mistakes
                 self._events.bug("delivery", error)
@@ -196,21 +225,32 @@ class Delivery:
                     async with asyncio.timeout(timeout):
                         await self._wake.wait()
 
+    async def _turn(self) -> float:
+        """Send on its way what is due; returns for how long nothing is, in seconds."""
+        now = self._clock()
+        for pause in self._standing.calls(now):  # a pause that has run out is decided by one waiting message
+            await self._spool.wake(pause.key, now, 1)
+        room = WINDOW - len(self._tasks)
+        claimed = await self._spool.claim(now, min(room, CLAIM), self._settings.lease) if room > 0 else ()
+        for entry in claimed:
+            self._dispatch(entry, now)
+        return 0.0 if claimed else await self._idle_time(room)
+
     async def _idle_time(self, room: int) -> float:
-        """Seconds until something falls due (a minute at the longest; a finished task or a commit wakes earlier)."""
+        """Seconds until something falls due (a minute at the longest; a commit or a finished task wakes earlier)."""
         now = self._clock()
         times = [now + 60.0]
         if room > 0 and (due := await self._spool.next_due()) is not None:
             times.append(due)
         if (call := self._standing.next_call()) is not None:
             times.append(call)
-        return max(min(times) - now, 0.01)
+        self._asleep_until = min(times)
+        return max(self._asleep_until - now, 0.01)
 
-    async def _call_probes(self) -> None:
-        """A pause that has run out is decided by one waiting message."""
-        now = self._clock()
-        for pause in self._standing.calls(now):
-            await self._spool.wake(pause.key, now, 1)
+    def _due_at(self, when: float) -> None:
+        """Something falls due then: wake the loop in time."""
+        if when < self._asleep_until:
+            self._wake.set()
 
     async def _keep_leases(self) -> None:
         while True:
@@ -224,81 +264,87 @@ class Delivery:
 
     # Finding the way.
 
-    def _dispatch(self, entry: Entry) -> None:
-        """Split a claimed entry's due recipients by the way they go, and send each group on its way."""
-        now = self._clock()
+    def _dispatch(self, entry: Entry, now: float) -> None:
+        """Split an entry's recipients that were claimed at `now` by the way they go, and send each group on its way."""
         states = [s for s in entry.open if s.state is State.QUEUED and s.next_attempt <= now]
         states = [s for s in states if (entry.queue_id, s.recipient.address) not in self._under_way]
-        if not states:
-            return
         if now >= entry.arrived + self._settings.expire:
-            self._spawn(self._closing.expire(entry, states), entry, states)
+            group = _Group(entry, routing.Route("", ()), (), states, pinned=False)
+            self._spawn(group, self._closing.expire(entry, states))
             return
+        routes = routing.applicable(self._routes, self._with_providers(entry))
         ways: dict[tuple[str, tuple[str, ...], bool], _Group] = {}
-        unrouted = []
         for state in states:
-            route = routing.choose(self._routes, entry, state.recipient.address)
-            if route is None:
-                unrouted.append(state)
-            else:
-                order = routing.order(route, state, now)
-                way = (route.name, order, state.maybe_relayed)
-                ways.setdefault(way, _Group(entry, route, order, [], state.maybe_relayed)).states.append(state)
-        if unrouted:
-            self._spawn(self._closing.hold(entry, unrouted, "no route matches: add a last route without match"), entry, unrouted)
+            route = routing.choose(routes, state.recipient.address)
+            order = routing.order(route, state, now) if route else ()
+            way = (route.name if route else "", order, state.maybe_relayed)
+            if way not in ways:
+                ways[way] = _Group(entry, route or routing.Route("", ()), order, [], state.maybe_relayed)
+            ways[way].states.append(state)
         for group in ways.values():
-            self._spawn(self._carry(group), entry, group.states)
+            self._spawn(group, self._carry(group))
 
-    def _spawn(self, work: Coroutine[object, object, None], entry: Entry, states: Sequence[RecipientState]) -> None:
-        keys = [(entry.queue_id, state.recipient.address) for state in states]
-        self._under_way.update(dict.fromkeys(keys))
-        task = asyncio.create_task(self._guarded(work, entry.queue_id))
-        self._tasks.add(task)
+    def _with_providers(self, entry: Entry) -> Entry:
+        """A bounce whose providers have all left the configuration goes by the routes."""
+        if entry.bounce and entry.via and not any(name in self._lanes for name in entry.via):
+            return replace(entry, via=())
+        return entry
+
+    def _spawn(self, group: _Group, work: Coroutine[object, object, None]) -> None:
+        for address in group.addresses:
+            self._under_way[group.entry.queue_id, address] = group
+        task = asyncio.create_task(self._guarded(group, work))
+        self._tasks[task] = group
 
         def done(_: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            self._free(entry.queue_id, [address for _, address in keys])
+            del self._tasks[task]
+            self._free(group, group.addresses)
             if len(self._tasks) == WINDOW - CLAIM or (self._stopping and not self._tasks):
                 self._wake.set()
 
         task.add_done_callback(done)
 
-    def _free(self, queue_id: str, addresses: Iterable[str]) -> None:
-        """No longer under way. Called as soon as the spool has ended the lease, so that the next claim may have them."""
+    def _free(self, group: _Group, addresses: Iterable[str]) -> None:
+        """No longer under way here. Called as soon as the spool has ended the lease, so that the next claim may have them."""
         for address in addresses:
-            self._under_way.pop((queue_id, address), None)
+            if self._under_way.get((group.entry.queue_id, address)) is group:
+                del self._under_way[group.entry.queue_id, address]
 
-    async def _guarded(self, work: Coroutine[object, object, None], queue_id: str) -> None:
+    async def _guarded(self, group: _Group, work: Coroutine[object, object, None]) -> None:
         try:
             await work
         except CorruptEntry as error:
-            await self._closing.set_aside(CorruptEntry(queue_id, error.why))
-        except SpoolError as error:  # the lease ends by itself and the entry is claimed again
-            self._closing.spool_trouble(error)
+            await self._closing.set_aside(CorruptEntry(group.entry.queue_id, error.why))
+        except SpoolError as error:
+            self.trouble.begin(group, str(error))
+            await self._give_back(group, SPOOL_RETRY[-1])
+            self.trouble.end(group)
         except Exception as error:
-            self._events.bug(f"{queue_id}: delivery", error)
+            self._events.bug(f"{group.entry.queue_id}: delivery", error)
+            if group.begun:
+                await self._closing.cut_off(group.begun, "internal error during the attempt")
+                self._free(group, group.begun.recipients)
+            await self._give_back(group, self._settings.retry[0])
+
+    async def _give_back(self, group: _Group, seconds: float) -> None:
+        """End the leases that the group still has; its recipients are due again in `seconds`."""
+        queue_id = group.entry.queue_id
+        left = [address for address in group.addresses if self._under_way.get((queue_id, address)) is group]
+        if left:
+            when = self._clock() + seconds
+            await self._closing.insist(lambda: self._spool.postpone(queue_id, left, when))
+            self._free(group, left)
+            self._due_at(when)
 
     async def _carry(self, group: _Group) -> None:
         """Take the first provider of the order that may be used and can carry the group; wait, hold or fail where none is."""
-        if group.pinned and group.order[0] not in self._lanes:
-            name = group.order[0]
-            await self._closing.hold(group.entry, group.states, f"may have been delivered by {name}, which is not configured any more")
-            return
-        message = await self._spool.message(group.entry.queue_id)
         entry = group.entry
-        job = Job(
-            queue_id=entry.queue_id,
-            envelope=entry.envelope,
-            recipients=tuple(state.recipient for state in group.states),
-            edits=entry.edits,
-            message=message,
-            arrived=entry.arrived,
-            bounce=entry.bounce,
-            listener=entry.client.listener,
-        )
+        if why := self._nobody(group):
+            await self._closing.hold(entry, group.states, why)
+            return
         search = _Search()
         for name in group.order:
-            if await self._try_provider(group, job, name, search):
+            if await self._try_provider(group, name, search):
                 return
         if search.blocked:
             await self._wait(group, search.blocked.key)
@@ -310,80 +356,127 @@ class Delivery:
         else:
             await self._refuse(group, search.refusals)
 
-    async def _try_provider(self, group: _Group, job: Job, name: str, search: _Search) -> bool:
+    def _nobody(self, group: _Group) -> str:
+        """Why there is nobody to ask, which is a matter of set-up and never of the message; "" where there is somebody."""
+        if not group.order:
+            return "no route matches: add a last route without match"
+        if any(name in self._lanes for name in group.order):
+            return ""
+        if group.pinned:
+            return f"may have been delivered by {group.order[0]}, which is not configured any more"
+        return f"none of its providers is configured any more: {', '.join(group.order)}"
+
+    async def _try_provider(self, group: _Group, name: str, search: _Search) -> bool:
         """Whether the group found its place with this provider: attempted, or waiting for it."""
         lane = self._lanes.get(name)
         if lane is None:
             search.refusals.append((name, CannotCarry([f"no provider named {name} is configured"], "5.3.5")))
             return False
+        if known := self._refusals.get((group.entry.queue_id, name)):
+            search.refusals.append((name, known))
+            return False
         pause = self._standing.blocked(name, self._clock())
         if pause is None:
-            if lane.line >= LANE:
-                lane.crowded = True
-                await self._wait(group, _line(name))
-                return True
-            lane.line += 1
-            try:
-                return await self._take(group, job, name, lane, search)
-            finally:
-                lane.line -= 1
-                if lane.crowded and lane.line < LANE // 2:
-                    lane.crowded = await self._closing.insist(lambda: self._spool.wake(_line(name), self._clock(), LANE)) > 0
+            return await self._join(group, name, lane, search)
         search.blocked = search.blocked or pause
         if pause.quiet:  # throttled: what is meant for it waits, it never fails over
             await self._wait(group, pause.key)
         return pause.quiet
 
-    async def _take(self, group: _Group, job: Job, name: str, lane: _Lane, search: _Search) -> bool:
+    async def _join(self, group: _Group, name: str, lane: _Lane, search: _Search) -> bool:
+        """Stand in the provider's line. A full line is waited for in the spool, and who waits there goes first."""
+        if lane.line >= LANE or (lane.crowded and not group.called):
+            lane.crowded = True
+            await self._wait(group, _line(name))
+            return True
+        lane.line += 1
         try:
-            if known := self._refusals.get((job.queue_id, name)):
-                raise known
-            parts = await lane.transport.prepare(job)
-        except CannotCarry as refusal:
-            search.refusals.append((name, refusal))
-            return False
-        pause = self._standing.blocked(name, self._clock(), lane.transport.identity(parts[0]))
-        if pause is not None and pause.identity:
-            search.blocked = search.blocked or pause
-            return False
-        if len(parts) == 1:
-            await self._attempt(group, parts[0], name, lane)
-        else:
-            await asyncio.gather(*(self._attempt(group, part, name, lane) for part in parts))
+            return await self._take(group, name, lane, search)
+        finally:
+            lane.line -= 1
+            if lane.crowded and lane.line < LANE // 2 and not self._stopping:
+                await self._call_waiting(name, lane)
+
+    async def _call_waiting(self, name: str, lane: _Lane) -> None:
+        lane.crowded = await self._closing.insist(lambda: self._spool.wake(_line(name), _CALLED, LANE - lane.line)) > 0
+
+    async def _take(self, group: _Group, name: str, lane: _Lane, search: _Search) -> bool:
+        """With a slot of the provider: build the jobs, and attempt them one after the other."""
+        made: _Made | None = None
+        async with lane.slots:
+            if self._stopping or self._standing.blocked(name, self._clock()):
+                await self._choose_again(group, group.addresses)
+                return True
+            try:
+                parts = await lane.transport.prepare(await self._job(group))
+            except CannotCarry as refusal:
+                search.refusals.append((name, refusal))
+                return False
+            pause = self._standing.blocked(name, self._clock(), lane.transport.identity(parts[0]))
+            if pause is not None and pause.identity:
+                search.blocked = search.blocked or pause
+                return False
+            for number, part in enumerate(parts, start=1):
+                made = await self._attempt(group, part, name, lane)
+                if made and number < len(parts):
+                    await self._settle(group, name, made)
+        if made:
+            await self._settle(group, name, made)
         return True
+
+    async def _job(self, group: _Group) -> Job:
+        entry = group.entry
+        return Job(
+            queue_id=entry.queue_id,
+            envelope=entry.envelope,
+            recipients=tuple(state.recipient for state in group.states),
+            edits=entry.edits,
+            message=await self._spool.message(entry.queue_id),
+            arrived=entry.arrived,
+            bounce=entry.bounce,
+            listener=entry.client.listener,
+        )
 
     # The attempt.
 
-    async def _attempt(self, group: _Group, job: Job, name: str, lane: _Lane) -> None:
-        """One transaction or request, from its place in the line to all its consequences."""
+    async def _attempt(self, group: _Group, job: Job, name: str, lane: _Lane) -> _Made | None:
+        """One transaction or request: begun, made, and known to the pauses; None when it may not be made now."""
         addresses = tuple(recipient.address for recipient in job.recipients)
-        async with lane.slots:
-            leave = None if self._stopping else self._standing.admit(name, self._clock(), lane.transport.identity(job))
-            if leave is None:  # paused meanwhile, or draining: choose again
-                await self._spool.postpone(job.queue_id, addresses, self._clock())
-                self._free(job.queue_id, addresses)
-                return
-            lane.active += 1
-            try:
-                number = await self._spool.begin(job.queue_id, addresses, name, group.route.name, self._clock())
-                began = self._clock()
-                outcomes = await self._ask(lane.transport, job)
-            except BaseException:
-                self._standing.abandon(leave)
-                raise
-            finally:
-                lane.active -= 1
-            # Known before the slot is free, so that the next in line does not run into the same wall.
-            changes = self._standing.settle(leave, outcomes.values(), self._clock())
+        identities = lane.transport.identity(job)
+        leave = None if self._stopping else self._standing.admit(name, self._clock(), identities)
+        if leave is None:  # paused meanwhile, or draining
+            await self._choose_again(group, addresses)
+            return None
+        lane.active += 1
+        try:
+            now = self._clock()
+            number = await self._spool.begin(job.queue_id, addresses, name, group.route.name, now)
+            group.begun = Begun(number, job.queue_id, name, group.route.name, addresses, self._clock())
+            outcomes = await self._ask(lane.transport, job, identities)
+        except BaseException:
+            self._standing.abandon(leave)
+            raise
+        finally:
+            lane.active -= 1
+        # Known before the slot is free, so that the next in line does not run into the same wall.
+        changes = self._standing.settle(leave, outcomes.values(), self._clock())
         refusal = _cannot_carry(outcomes.values())
         if refusal:
             self._remember(job.queue_id, name, refusal)
             outcomes = {address: _for_the_next(outcome) for address, outcome in outcomes.items()}
-        await self._settle(group, name, number, outcomes, began, at_once=refusal is not None)
-        for change in changes:
-            await self._tell_change(change)
+        return _Made(group.begun, outcomes, changes, refusal is not None)
 
-    async def _ask(self, transport: Transport, job: Job) -> Mapping[str, Outcome]:
+    async def _choose_again(self, group: _Group, addresses: Sequence[str]) -> None:
+        await self._spool.postpone(group.entry.queue_id, addresses, self._clock())
+        self._free(group, addresses)
+
+    def _remember(self, queue_id: str, name: str, refusal: CannotCarry) -> None:
+        """What was found out by asking need not be asked again: the next claim passes this provider by."""
+        self._refusals[queue_id, name] = refusal
+        if len(self._refusals) > REFUSALS:
+            del self._refusals[next(iter(self._refusals))]
+
+    async def _ask(self, transport: Transport, job: Job, identities: Sequence[str]) -> Mapping[str, Outcome]:
         """The outcome of each recipient, whatever the transport does."""
         try:
             answers = await transport.attempt([job])
@@ -398,26 +491,26 @@ class Delivery:
                 self._events.bug(f"{job.queue_id}: {transport.provider} gave outcomes for other recipients", wrong)
             silent = Outcome(Verdict.UNKNOWN, "4.3.0", "internal error during the attempt", OURSELVES, own=True)
             ours = {address: ours.get(address, silent) for address in expected}
-        return ours
+        return {address: _about_the_job(outcome, identities) for address, outcome in ours.items()}
 
-    def _remember(self, queue_id: str, name: str, refusal: CannotCarry) -> None:
-        """What was found out by asking need not be asked again: the next claim passes this provider by."""
-        self._refusals[queue_id, name] = refusal
-        if len(self._refusals) > REFUSALS:
-            del self._refusals[next(iter(self._refusals))]
-
-    async def _settle(self, group: _Group, name: str, number: int, outcomes: Mapping[str, Outcome], began: float, *, at_once: bool) -> None:
-        """Record first; then log, count, bounce and finish. `at_once`: what is deferred is due at once."""
-        entry, now = group.entry, self._clock()
-        by_address = {state.recipient.address: state for state in group.states}
-        recorded = {address: self._closing.judge(entry, by_address[address], name, outcome, now) for address, outcome in outcomes.items()}
-        if at_once:
-            recorded = {address: replace(one, next_attempt=now) for address, one in recorded.items()}
-        queue_id = entry.queue_id
-        closed = await self._closing.insist(lambda: self._spool.record(queue_id, number, recorded, name, group.route.name, now))
-        self._free(queue_id, recorded)
+    async def _settle(self, group: _Group, name: str, made: _Made) -> None:
+        """Record first; then log, count, tell, bounce and finish."""
+        entry, now, begun = group.entry, self._clock(), made.begun
+        recorded = self._closing.judge(entry, group.states, name, made.outcomes, now, at_once=made.refused)
+        self._recording.add(begun.attempt)
+        try:
+            record = partial(self._spool.record, entry.queue_id, begun.attempt, recorded, name, group.route.name, now)
+            closed = await self._closing.insist(record)
+        finally:
+            self._recording.discard(begun.attempt)
+        group.begun = None
+        self._free(group, recorded)
         for address, one in recorded.items():
-            self._tell_log(group, name, address, one, began, now)
+            self._tell_log(group, name, address, one, begun.started, now)
+            if one.state is State.QUEUED:
+                self._due_at(one.next_attempt)
+        for change in made.changes:
+            await self._tell_change(change)
         await self._closing.close(entry, group.route, recorded, closed)
 
     def _tell_log(self, group: _Group, name: str, address: str, one: Recorded, began: float, now: float) -> None:
@@ -457,8 +550,10 @@ class Delivery:
         if not change.paused:
             self._metrics.provider_up(pause.provider, True)
             self._events.resumed(pause.key, waiting)
-            await self._closing.insist(lambda: self._spool.wake(None, self._clock()))
+            # What waits for another paused provider may go by this one now; what waits for a throttled one never left it.
+            await self._closing.insist(lambda: self._spool.wake(pause.key if pause.quiet else None, self._clock()))
             return
+        self._due_at(pause.until)
         outcome = pause.outcome
         if pause.quiet:
             self._events.throttled(pause.provider, outcome.reply, pause.until - self._clock())
@@ -474,7 +569,7 @@ class Delivery:
     async def _wait(self, group: _Group, key: str) -> None:
         until = group.entry.arrived + self._settings.expire
         await self._closing.insist(lambda: self._spool.wait(group.entry.queue_id, group.addresses, key, until))
-        self._free(group.entry.queue_id, group.addresses)
+        self._free(group, group.addresses)
         if not any(pause.key == key for pause in self._standing.all()) and not self._crowded(key):
             # The pause ended while we wrote: nobody else would wake these.
             await self._closing.insist(lambda: self._spool.wake(key, self._clock()))
@@ -505,6 +600,13 @@ def _cannot_carry(outcomes: Iterable[Outcome]) -> CannotCarry | None:
 def _for_the_next(outcome: Outcome) -> Outcome:
     """A finding of our own is no refusal by a remote: the next provider of the route may carry it."""
     return replace(outcome, verdict=Verdict.RETRY, status="4" + outcome.status[1:])
+
+
+def _about_the_job(outcome: Outcome, identities: Sequence[str]) -> Outcome:
+    """A finding about an identity that the job does not use could never be waited for: it is a deferral like others."""
+    if outcome.verdict is Verdict.CONFIG and outcome.identity not in identities:
+        return replace(outcome, verdict=Verdict.RETRY, identity="")
+    return outcome
 
 
 def _line(provider: str) -> str:
