@@ -24,7 +24,7 @@ from pathlib import Path
 from relay import __version__, config, log
 from relay.admin import Admin, Api, Context
 from relay.config import Config, PostmarkProvider, ProviderConfig, SmtpProvider
-from relay.delivery import Delivery, DeliverySettings
+from relay.delivery import Delivery, DeliverySettings, SpoolTrouble
 from relay.errors import SpoolError, Unavailable
 from relay.listener import Listeners, ListenerSettings
 from relay.log import Events
@@ -136,7 +136,7 @@ class Daemon:
             await listeners.start()
             stack.push_async_callback(listeners.stop, GRACE)
 
-            chores = asyncio.create_task(self._keep_house(spool))
+            chores = asyncio.create_task(self._keep_house(spool, delivery.trouble))
             stack.callback(chores.cancel)
             self._say_ready(listeners.addresses, admin.addresses)
             await stop.wait()
@@ -185,15 +185,16 @@ class Daemon:
         )
         return Api(context, spool, spool=spool, events=self._events, metrics=metrics if settings.admin.metrics else None)
 
-    async def _keep_house(self, spool: Spool) -> None:
+    async def _keep_house(self, spool: Spool, trouble: SpoolTrouble) -> None:
         """Look at the disk often, forget what is old enough now and then."""
-        queue, purge_at, before = self._settings.queue, 0.0, ""
+        queue, purge_at = self._settings.queue, 0.0
         while True:
             try:
                 why = _refusal(await spool.probe(queue.min_free))
-                if bool(why) != bool(before):
-                    self._events.spool_trouble(why) if why else self._events.spool_recovered()
-                before = why
+                if why:
+                    trouble.begin(self, why)
+                else:
+                    trouble.end(self)
                 now = time.time()
                 if now >= purge_at and not why:
                     await spool.purge(now - queue.keep_history, now - queue.keep_bodies)

@@ -16,6 +16,7 @@ import pytest
 
 from relay import config, daemon, log
 from relay.config import Config
+from relay.delivery import SpoolTrouble
 from relay.errors import SpoolError, Unavailable
 from relay.spool.base import Health
 from relay.transports.capture import Capture
@@ -152,7 +153,7 @@ async def test_trouble_of_the_disk_is_said_once_and_its_end_too(tmp_path: Path, 
     running = Running(configuration(tmp_path))
     full, well = Health(False, True, "only 5 MB free", 5), Health(True, False, "", 500)
     spool: Any = TroubledSpool(full, full, SpoolError("locked"), ZeroDivisionError(), well, Health(False, False, "", 0))
-    chores = asyncio.create_task(running._keep_house(spool))
+    chores = asyncio.create_task(running._keep_house(spool, SpoolTrouble(running.journal)))
     await spool.done.wait()
     await running.journal.wait("spool_trouble", 2)
     chores.cancel()

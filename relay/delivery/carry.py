@@ -1,0 +1,384 @@
+"""One group's way: to the first provider that may be used and can carry it, the attempt, and its consequences.
+
+Promises: a slot of the provider is held while jobs are built and attempted, so that what lies in memory is bounded; an
+attempt is begun in the spool before its first byte, and recorded before anything follows from it; a maybe-relayed
+recipient is given to nobody but its provider; what a full line cannot take waits in the spool and goes first later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from relay import pauses, routing, verdicts
+from relay.delivery.closing import OURSELVES, Closing
+from relay.errors import CannotCarry
+from relay.log import Events
+from relay.metrics import Metrics
+from relay.model import Entry, Job, Kind, Outcome, RecipientState, State, Verdict
+from relay.spool.base import Begun, Recorded, Spool
+from relay.transports.base import Transport
+
+LANE = 250
+"""Groups that may stand in line for one provider; more wait in the spool, so that a slow provider never fills the window."""
+REFUSALS = 10_000
+"""Findings kept in memory that a provider, once asked, turned out not to be able to carry a message."""
+_CALLED = 0.0  # the time at which who waited for room in a line is due: before everybody else
+
+
+@dataclass(slots=True)
+class Lane:
+    """The way to one provider: its transport, and who is on it."""
+
+    transport: Transport
+    slots: asyncio.Semaphore
+    line: int = 0  # groups in line or under way
+    active: int = 0  # attempts under way
+    crowded: bool = False  # some wait in the spool for room in the line
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Recipients of one entry that go the same way; the owner of their leases while it is under way."""
+
+    entry: Entry
+    route: routing.Route
+    order: tuple[str, ...]
+    states: list[RecipientState]
+    pinned: bool  # maybe relayed by the only provider of the order
+    begun: Begun | None = None  # an attempt whose outcome is not recorded yet
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(state.recipient.address for state in self.states)
+
+    @property
+    def called(self) -> bool:
+        """Whether the group was called from the spool because there is room in the line."""
+        return all(state.next_attempt == _CALLED for state in self.states)
+
+
+@dataclass(slots=True)
+class _Search:
+    """What was found while looking for a provider for a group."""
+
+    blocked: pauses.Pause | None = None
+    refusals: list[tuple[str, CannotCarry]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Made:
+    """An attempt that was made: what came of it, and what changed for the provider."""
+
+    begun: Begun
+    outcomes: Mapping[str, Outcome]
+    changes: Sequence[pauses.Change]
+    refused: bool
+
+
+class Carrier:
+    """Takes groups on their way. `due_at` is told of times at which something falls due, `free` of leases that have ended."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        transports: Mapping[str, Transport],
+        closing: Closing,
+        expire: float,
+        random: Callable[[], float],
+        due_at: Callable[[float], None],
+        free: Callable[[Group, Iterable[str]], None],
+        events: Events,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self.lanes = {name: Lane(transport, asyncio.Semaphore(transport.concurrency)) for name, transport in transports.items()}
+        self.standing = pauses.Standing(random)
+        self.recording: set[int] = set()  # attempts whose outcome is known and being recorded
+        self.stopping = False
+        self._spool = spool
+        self._closing = closing
+        self._expire = expire
+        self._due_at = due_at
+        self._free = free
+        self._events = events
+        self._metrics = metrics
+        self._clock = clock
+        self._refusals: dict[tuple[str, str], CannotCarry] = {}
+
+    async def carry(self, group: Group) -> None:
+        """Take the first provider of the order that may be used and can carry the group; wait, hold or fail where none is."""
+        entry = group.entry
+        if why := self._nobody(group):
+            await self._closing.hold(entry, group.states, why)
+            return
+        search = _Search()
+        for name in group.order:
+            if await self._try_provider(group, name, search):
+                return
+        if search.blocked:
+            await self._wait(group, search.blocked.key)
+        elif group.pinned:
+            why = "; ".join(str(refusal) for _, refusal in search.refusals)
+            await self._closing.hold(
+                entry, group.states, f"may have been delivered by {group.order[0]}, which cannot carry it any more: {why}"
+            )
+        else:
+            await self._refuse(group, search.refusals)
+
+    def _nobody(self, group: Group) -> str:
+        """Why there is nobody to ask, which is a matter of set-up and never of the message; "" where there is somebody."""
+        if not group.order:
+            return "no route matches: add a last route without match"
+        if any(name in self.lanes for name in group.order):
+            return ""
+        if group.pinned:
+            return f"may have been delivered by {group.order[0]}, which is not configured any more"
+        return f"none of its providers is configured any more: {', '.join(group.order)}"
+
+    async def _try_provider(self, group: Group, name: str, search: _Search) -> bool:
+        """Whether the group found its place with this provider: attempted, or waiting for it."""
+        lane = self.lanes.get(name)
+        if lane is None:
+            search.refusals.append((name, CannotCarry([f"no provider named {name} is configured"], "5.3.5")))
+            return False
+        if known := self._refusals.get((group.entry.queue_id, name)):
+            search.refusals.append((name, known))
+            return False
+        pause = self.standing.blocked(name, self._clock())
+        if pause is None:
+            return await self._join(group, name, lane, search)
+        search.blocked = search.blocked or pause
+        if pause.quiet:  # throttled: what is meant for it waits, it never fails over
+            await self._wait(group, pause.key)
+        return pause.quiet
+
+    async def _join(self, group: Group, name: str, lane: Lane, search: _Search) -> bool:
+        """Stand in the provider's line. A full line is waited for in the spool, and who waits there goes first."""
+        if lane.line >= LANE or (lane.crowded and not group.called):
+            lane.crowded = True
+            await self._wait(group, _line(name))
+            return True
+        lane.line += 1
+        try:
+            return await self._take(group, name, lane, search)
+        finally:
+            lane.line -= 1
+            if lane.crowded and lane.line < LANE // 2 and not self.stopping:
+                await self._call_waiting(name, lane)
+
+    async def _call_waiting(self, name: str, lane: Lane) -> None:
+        lane.crowded = await self._closing.insist(lambda: self._spool.wake(_line(name), _CALLED, LANE - lane.line)) > 0
+
+    async def _take(self, group: Group, name: str, lane: Lane, search: _Search) -> bool:
+        """With a slot of the provider: build the jobs, and attempt them one after the other."""
+        made: _Made | None = None
+        async with lane.slots:
+            if self.stopping or self.standing.blocked(name, self._clock()):
+                await self._choose_again(group, group.addresses)
+                return True
+            try:
+                parts = await lane.transport.prepare(await self._job(group))
+            except CannotCarry as refusal:
+                search.refusals.append((name, refusal))
+                return False
+            pause = self.standing.blocked(name, self._clock(), lane.transport.identity(parts[0]))
+            if pause is not None and pause.identity:
+                search.blocked = search.blocked or pause
+                return False
+            for number, part in enumerate(parts, start=1):
+                made = await self._attempt(group, part, name, lane)
+                if made and number < len(parts):
+                    await self._settle(group, name, made)
+        if made:
+            await self._settle(group, name, made)
+        return True
+
+    async def _job(self, group: Group) -> Job:
+        entry = group.entry
+        return Job(
+            queue_id=entry.queue_id,
+            envelope=entry.envelope,
+            recipients=tuple(state.recipient for state in group.states),
+            edits=entry.edits,
+            message=await self._spool.message(entry.queue_id),
+            arrived=entry.arrived,
+            bounce=entry.bounce,
+            listener=entry.client.listener,
+        )
+
+    # The attempt.
+
+    async def _attempt(self, group: Group, job: Job, name: str, lane: Lane) -> _Made | None:
+        """One transaction or request: begun, made, and known to the pauses; None when it may not be made now."""
+        addresses = tuple(recipient.address for recipient in job.recipients)
+        identities = lane.transport.identity(job)
+        leave = None if self.stopping else self.standing.admit(name, self._clock(), identities)
+        if leave is None:  # paused meanwhile, or draining
+            await self._choose_again(group, addresses)
+            return None
+        lane.active += 1
+        try:
+            now = self._clock()
+            number = await self._spool.begin(job.queue_id, addresses, name, group.route.name, now)
+            group.begun = Begun(number, job.queue_id, name, group.route.name, addresses, self._clock())
+            outcomes = await self._ask(lane.transport, job, identities)
+        except BaseException:
+            self.standing.abandon(leave)
+            raise
+        finally:
+            lane.active -= 1
+        # Known before the slot is free, so that the next in line does not run into the same wall.
+        changes = self.standing.settle(leave, outcomes.values(), self._clock())
+        refusal = _cannot_carry(outcomes.values())
+        if refusal:
+            self._remember(job.queue_id, name, refusal)
+            outcomes = {address: _for_the_next(outcome) for address, outcome in outcomes.items()}
+        return _Made(group.begun, outcomes, changes, refusal is not None)
+
+    async def _choose_again(self, group: Group, addresses: Sequence[str]) -> None:
+        await self._spool.postpone(group.entry.queue_id, addresses, self._clock())
+        self._free(group, addresses)
+
+    def _remember(self, queue_id: str, name: str, refusal: CannotCarry) -> None:
+        """What was found out by asking need not be asked again: the next claim passes this provider by."""
+        self._refusals[queue_id, name] = refusal
+        if len(self._refusals) > REFUSALS:
+            del self._refusals[next(iter(self._refusals))]
+
+    async def _ask(self, transport: Transport, job: Job, identities: Sequence[str]) -> Mapping[str, Outcome]:
+        """The outcome of each recipient, whatever the transport does."""
+        try:
+            answers = await transport.attempt([job])
+        except Exception as error:
+            self._events.bug(f"{job.queue_id}: transport of {transport.provider}", error)
+            answers = {}
+        ours = {address: outcome for (queue_id, address), outcome in answers.items() if queue_id == job.queue_id}
+        expected = {recipient.address for recipient in job.recipients}
+        if ours.keys() != expected:
+            if answers:
+                wrong = KeyError(*sorted(ours.keys() ^ expected))
+                self._events.bug(f"{job.queue_id}: {transport.provider} gave outcomes for other recipients", wrong)
+            silent = Outcome(Verdict.UNKNOWN, "4.3.0", "internal error during the attempt", OURSELVES, own=True)
+            ours = {address: ours.get(address, silent) for address in expected}
+        return {address: _about_the_job(outcome, identities) for address, outcome in ours.items()}
+
+    async def _settle(self, group: Group, name: str, made: _Made) -> None:
+        """Record first; then log, count, tell, bounce and finish."""
+        entry, now, begun = group.entry, self._clock(), made.begun
+        recorded = self._closing.judge(entry, group.states, name, made.outcomes, now, at_once=made.refused)
+        self.recording.add(begun.attempt)
+        try:
+            record = partial(self._spool.record, entry.queue_id, begun.attempt, recorded, name, group.route.name, now)
+            closed = await self._closing.insist(record)
+        finally:
+            self.recording.discard(begun.attempt)
+        group.begun = None
+        self._free(group, recorded)
+        for address, one in recorded.items():
+            self._tell_log(group, name, address, one, begun.started, now)
+            if one.state is State.QUEUED:
+                self._due_at(one.next_attempt)
+        for change in made.changes:
+            await self._tell_change(change)
+        await self._closing.close(entry, group.route, recorded, closed)
+
+    def _tell_log(self, group: Group, name: str, address: str, one: Recorded, began: float, now: float) -> None:
+        entry, outcome = group.entry, one.outcome
+        next_attempt: float | None = None
+        next_provider = name
+        if one.state is State.QUEUED:
+            next_attempt = one.next_attempt
+            pause = self.standing.blocked(name, now)
+            passed_by = (entry.queue_id, name) in self._refusals
+            if passed_by or verdicts.CONSEQUENCES[outcome.verdict].fail_over is verdicts.FailOver.AT_ONCE:
+                others = (other for other in group.order if other != name and not self.standing.blocked(other, now))
+                next_provider = next(others, name)
+            if next_provider == name and pause is not None:
+                next_attempt = pause.until
+        waited = max(began - max(entry.arrived, 0.0), 0.0)
+        self._events.attempt(
+            entry.queue_id,
+            address,
+            outcome,
+            provider=name,
+            route=group.route.name,
+            delay=max(now - entry.arrived, 0.0),
+            delays=(0.0, waited, outcome.connect_s, outcome.send_s),
+            next_attempt=next_attempt,
+            next_provider=next_provider,
+            held=one.state is State.HELD,
+        )
+        self._metrics.recipient(name, group.route.name, verdicts.CONSEQUENCES[outcome.verdict].log)
+        if outcome.kind is Kind.RELAYED:
+            self._metrics.duration(name, max(now - began, 0.0))
+
+    async def _tell_change(self, change: pauses.Change) -> None:
+        """Loud and once: a provider is not used any more, or is back."""
+        pause = change.pause
+        waiting = self.lanes[pause.provider].line + await self._closing.insist(lambda: self._spool.waiting(pause.key))
+        if not change.paused:
+            self._metrics.provider_up(pause.provider, True)
+            self._events.resumed(pause.key, waiting)
+            # What waits for another paused provider may go by this one now; what waits for a throttled one never left it.
+            await self._closing.insist(lambda: self._spool.wake(pause.key if pause.quiet else None, self._clock()))
+            return
+        self._due_at(pause.until)
+        outcome = pause.outcome
+        if pause.quiet:
+            self._events.throttled(pause.provider, outcome.reply, pause.until - self._clock())
+            return
+        if pause.identity:
+            self._events.identity_paused(pause.provider, pause.identity, outcome.reply, waiting, outcome.mend)
+            return
+        self._metrics.provider_up(pause.provider, False)
+        self._events.paused(pause.provider, outcome.reply, waiting, outcome.mend, pause.until)
+
+    # Without an attempt.
+
+    async def _wait(self, group: Group, key: str) -> None:
+        until = group.entry.arrived + self._expire
+        await self._closing.insist(lambda: self._spool.wait(group.entry.queue_id, group.addresses, key, until))
+        self._free(group, group.addresses)
+        if not any(pause.key == key for pause in self.standing.all()) and not self._crowded(key):
+            # The pause ended while we wrote: nobody else would wake these.
+            await self._closing.insist(lambda: self._spool.wake(key, self._clock()))
+
+    def _crowded(self, key: str) -> bool:
+        return any(lane.crowded and lane.line > 0 and _line(name) == key for name, lane in self.lanes.items())
+
+    async def _refuse(self, group: Group, refusals: Sequence[tuple[str, CannotCarry]]) -> None:
+        """No provider of the route can carry it: it fails, and the bounce names each reason."""
+        text = "no provider of the route can carry this message: " + "; ".join(f"{name}: {refusal}" for name, refusal in refusals)
+        status = refusals[0][1].status if refusals else "5.3.5"
+        outcome = Outcome(Verdict.PERM_MSG, status, text, OURSELVES, own=True)
+        reasons = [f"{name}: {reason}" for name, refusal in refusals for reason in refusal.reasons]
+        await self._closing.fail(group.entry, group.route, dict.fromkeys(group.addresses, outcome), reasons)
+
+
+def _cannot_carry(outcomes: Iterable[Outcome]) -> CannotCarry | None:
+    """The refusal in outcomes that are all a transport's own finding about the message, made before anything was sent."""
+    found = list(outcomes)
+    if all(outcome.own and outcome.verdict is Verdict.PERM_MSG for outcome in found):
+        return CannotCarry([found[0].reply], found[0].status)
+    return None
+
+
+def _for_the_next(outcome: Outcome) -> Outcome:
+    """A finding of our own is no refusal by a remote: the next provider of the route may carry it."""
+    return replace(outcome, verdict=Verdict.RETRY, status="4" + outcome.status[1:])
+
+
+def _about_the_job(outcome: Outcome, identities: Sequence[str]) -> Outcome:
+    """A finding about an identity that the job does not use could never be waited for: it is a deferral like others."""
+    if outcome.verdict is Verdict.CONFIG and outcome.identity not in identities:
+        return replace(outcome, verdict=Verdict.RETRY, identity="")
+    return outcome
+
+
+def _line(provider: str) -> str:
+    """The key under which recipients wait for room in a provider's line."""
+    return pauses.key(provider, "line")
