@@ -254,6 +254,19 @@ async def test_a_lease_does_not_survive_a_restart(place: Place) -> None:
     assert 1 == len(await spool.claim(NOW, 10, 86_400))
 
 
+@pytest.mark.parametrize("claim_first", [False, True])
+async def test_a_claim_sees_the_outcomes_that_are_stored_with_it(spool: Spool, claim_first: bool) -> None:
+    """The lease had run out; the record and the next claim are asked for at once: what is relayed is not claimed again."""
+    entry = await accept(spool)
+    await spool.claim(NOW, 1, 60)
+    number = await spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW)
+    record = spool.record(entry.queue_id, number, {"a@example.net": RELAYED}, "p", "r", NOW + 61)
+    claim = spool.claim(NOW + 61, 10, 60)
+    calls: list[Awaitable[object]] = [claim, record] if claim_first else [record, claim]
+    results = await asyncio.gather(*calls)
+    assert ([[], True] if claim_first else [True, []]) == results
+
+
 # Attempts
 
 
@@ -322,13 +335,12 @@ async def test_attempt_numbers_rise_also_over_a_restart(place: Place) -> None:
 
 
 async def test_an_attempt_without_outcome_is_found_after_a_restart(place: Place) -> None:
-    """Only for the recipients that have none, only from before this start, and only until it is recorded."""
+    """Only from before this start, and only until it is recorded."""
     entry = await accept(place.spool, "a@example.net", "b@example.net", "c@example.net")
     number = await place.spool.begin(entry.queue_id, ["a@example.net", "b@example.net"], "p", "r", NOW + 1)
-    await place.spool.record(entry.queue_id, number, {"a@example.net": RELAYED}, "p", "r", NOW)
     spool = await place.reopen()
     (begun,) = await spool.unfinished()
-    assert (number, entry.queue_id, "p", "r", ("b@example.net",), NOW + 1) == (
+    assert (number, entry.queue_id, "p", "r", ("a@example.net", "b@example.net"), NOW + 1) == (
         begun.attempt,
         begun.queue_id,
         begun.provider,
@@ -340,6 +352,44 @@ async def test_an_attempt_without_outcome_is_found_after_a_restart(place: Place)
     assert [begun] == list(await spool.unfinished())
     await spool.record(entry.queue_id, number, {"b@example.net": deferred(NOW, Verdict.UNKNOWN)}, "p", "r", NOW)
     assert [] == list(await spool.unfinished())
+
+
+async def test_an_attempt_is_unfinished_for_its_open_recipients_only(place: Place) -> None:
+    """What an admin deleted before recovery is not reported, at no start; purge takes what is left of it."""
+    entry = await accept(place.spool, "a@example.net", "b@example.net")
+    other = await accept(place.spool)
+    await place.spool.begin(entry.queue_id, ["a@example.net", "b@example.net"], "p", "r", NOW)
+    await place.spool.begin(other.queue_id, ["a@example.net"], "p", "r", NOW)
+    spool = await place.reopen()
+    assert 2 == await spool.delete(Filter(recipient="a@*"), NOW)
+    assert [(entry.queue_id, ("b@example.net",))] == [(begun.queue_id, begun.recipients) for begun in await spool.unfinished()]
+    assert 1 == await spool.delete(Filter(recipient="b@*"), NOW)
+    for again in (False, True):
+        spool = await place.reopen() if again else place.spool
+        assert [] == list(await spool.unfinished())
+    assert 2 == await spool.purge(NOW + 1, NOW)
+
+
+@pytest.mark.parametrize("outcomes", [{}, {"a@example.net": RELAYED}])
+async def test_a_record_closes_its_attempt_for_every_recipient(place: Place, outcomes: dict[str, Recorded]) -> None:
+    """Also with outcomes for fewer, or none; an attempt of another number is left alone."""
+    entry = await accept(place.spool, "a@example.net", "b@example.net")
+    number = await place.spool.begin(entry.queue_id, ["a@example.net", "b@example.net"], "p", "r", NOW)
+    other = await place.spool.begin(entry.queue_id, ["b@example.net"], "p", "r", NOW)
+    spool = await place.reopen()
+    assert not await spool.record(entry.queue_id, number, outcomes, "p", "r", NOW)
+    assert [other] == [begun.attempt for begun in await spool.unfinished()]
+
+
+async def test_a_record_of_nothing_says_whether_a_recipient_is_open(spool: Spool) -> None:
+    """It changes nothing."""
+    entry = await accept(spool)
+    before = await get(spool, entry.queue_id)
+    number = await spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW)
+    assert not await spool.record(entry.queue_id, number, {}, "p", "r", NOW)
+    assert (before, []) == (await get(spool, entry.queue_id), list(await spool.history(entry.queue_id)))
+    await spool.delete(Filter(), NOW)
+    assert await spool.record(entry.queue_id, number, {}, "p", "r", NOW)
 
 
 async def test_a_deferred_recipient_falls_due_again(spool: Spool) -> None:
@@ -447,13 +497,29 @@ async def test_a_wait_ends_by_itself_at_its_time(spool: Spool) -> None:
     assert ("", 0) == (claimed.recipients[0].waits, await spool.waiting("provider=p"))
 
 
-async def test_more_than_a_chunk_is_woken(spool: Spool) -> None:
+@pytest.mark.parametrize("key", ["k", None])
+async def test_more_than_a_chunk_is_woken(spool: Spool, key: str | None) -> None:
     """Waking goes on until none is left."""
-    many = [f"{n}@example.net" for n in range(1200)]
-    entry = await accept(spool, *many)
-    await spool.wait(entry.queue_id, many, "k", NOW + 50)
-    assert 700 == await spool.wake("k", NOW + 1, limit=700)
-    assert 500 == await spool.wake("k", NOW + 1)
+    many = [f"{n}@example.net" for n in range(400)]
+    for n in range(3):
+        entry = await accept(spool, *many, now=NOW + n)
+        await spool.wait(entry.queue_id, many[n:], "k", NOW + 50)
+    assert 1197 == await spool.wake(key, NOW + 9)
+    assert 0 == await spool.wake(key, NOW + 9)
+    assert 0 == await spool.waiting("k")
+
+
+@pytest.mark.parametrize("key", ["k", None])
+async def test_waking_cuts_no_entry_in_two(spool: Spool, key: str | None) -> None:
+    """A limit is rounded up: the recipients of one mail that wait for a key are woken together."""
+    many = [f"{n}@example.net" for n in range(100)]
+    entries = [await accept(spool, *many, now=NOW + n) for n in range(3)]
+    for entry in entries:
+        await spool.wait(entry.queue_id, many[1:], "k", NOW + 99)
+        await spool.postpone(entry.queue_id, many[:1], NOW + 99)
+    assert 99 == await spool.wake(key, NOW + 9, limit=1)
+    assert 198 == await spool.wake(key, NOW + 9, limit=150)
+    assert [99] * 3 == [len(leased(entry, NOW + 9)) for entry in await spool.claim(NOW + 9, 10, 60)]
 
 
 # What an admin does
@@ -529,6 +595,22 @@ async def test_held_recipients_wait_for_their_release(spool: Spool) -> None:
     assert [entry.queue_id] == [found.queue_id for found in await spool.claim(NOW + 5, 10, 60)]
 
 
+@pytest.mark.parametrize(
+    ("recorded", "state"), [(deferred(NOW + 70, waits="k"), State.HELD), (FAILED, State.FAILED), (RELAYED, State.RELAYED)]
+)
+async def test_a_recipient_held_in_the_middle_of_an_attempt_stays_held(spool: Spool, recorded: Recorded, state: State) -> None:
+    """Its lease had run out. What the attempt says is stored; only a final outcome ends what the admin decided."""
+    entry = await accept(spool)
+    await spool.claim(NOW, 1, 60)
+    number = await spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW)
+    assert 1 == await spool.hold(Filter(), NOW + 60)
+    assert (state is not State.HELD) == await spool.record(entry.queue_id, number, {"a@example.net": recorded}, "p", "r", NOW + 61)
+    found = (await states(spool, entry.queue_id))["a@example.net"]
+    assert (state, 1, recorded.outcome.reply, "") == (found.state, found.attempts, found.reply, found.waits)
+    assert ([], None) == (list(await spool.claim(NOW + 999, 10, 60)), await spool.next_due())
+    assert (state is State.HELD) == await spool.release(Filter(), NOW + 999)
+
+
 async def test_retry_makes_deferred_and_waiting_recipients_due(spool: Spool) -> None:
     """Held and leased ones stay as they are."""
     entry = await accept(spool, "a@example.net", "b@example.net", "c@example.net")
@@ -579,6 +661,17 @@ async def test_delete_finishes_entries_left_without_an_open_recipient(spool: Spo
         await spool.message(entry.queue_id)
 
 
+async def test_delete_leaves_an_entry_whose_bounce_is_due(spool: Spool) -> None:
+    """Nobody has told the sender about its failed recipient yet; after that it is finished as any other."""
+    entry = await accept(spool, "a@example.net", "b@example.net", sender="app@example.com")
+    await attempt(spool, entry.queue_id, {"a@example.net": FAILED})
+    assert 1 == await spool.delete(Filter(), NOW)
+    assert [entry.queue_id] == list(await spool.untold())
+    assert HEADER + BODY == await (await spool.message(entry.queue_id)).read()
+    await accept(spool, "app@example.com", answers=entry.queue_id, told=["a@example.net"])
+    assert await spool.finish(entry.queue_id, NOW, keep_body=False)
+
+
 @pytest.mark.parametrize(("recorded", "state"), [(deferred(NOW + 70), State.DELETED), (FAILED, State.DELETED), (RELAYED, State.RELAYED)])
 async def test_a_recipient_deleted_in_the_middle_of_an_attempt_is_not_reopened(spool: Spool, recorded: Recorded, state: State) -> None:
     """Its lease had run out. That it was relayed all the same is told; anything else changes nothing any more."""
@@ -603,6 +696,15 @@ async def test_more_than_a_chunk_is_altered(spool: Spool) -> None:
     assert [other.queue_id, accepted.queue_id] == [found.queue_id for found in await spool.claim(NOW + 1, 10, 60)]
 
 
+async def test_the_null_path_is_a_sender_of_its_own(spool: Spool) -> None:
+    """`<>` means it, as people write it."""
+    bounce = await accept(spool, sender="")
+    await accept(spool)
+    assert [bounce.queue_id] == [found.queue_id for found in await spool.find(Filter(sender="<>"), 10)]
+    assert [bounce.queue_id] == list(await spool.search("<>", 10))
+    assert (1, 2, 0) == tuple([await spool.count(Filter(sender=sender)) for sender in ("<>", "*", "<")])
+
+
 async def test_search_finds_by_every_name_a_message_has(spool: Spool) -> None:
     """Queue id prefix, Message-ID with and without brackets, recipient, sender, remote id; newest first; history too."""
     first = await accept(spool, "One@example.net", message_id="<m1@app>")
@@ -614,6 +716,11 @@ async def test_search_finds_by_every_name_a_message_has(spool: Spool) -> None:
     assert [second.queue_id, first.queue_id] == list(await spool.search(first.queue_id[:8], 10))
     assert [second.queue_id] == list(await spool.search(first.queue_id[:8], 1))
     assert [second.queue_id] == list(await spool.search("other@example.com", 10))
+    for term in ("<one@example.net>", "<app@example.com>", "<r-1>"):
+        assert [first.queue_id] == list(await spool.search(term, 10)), term
+    bare = await accept(spool, message_id="m3@app", sender="")
+    for term in ("<m3@app>", "m3@app"):
+        assert [bare.queue_id] == list(await spool.search(term, 10)), term
     assert [] == list(await spool.search("", 10))
 
 
@@ -663,6 +770,49 @@ async def test_an_admin_may_take_a_corrupt_entry_back_or_delete_it(spool: Spool)
     assert ([], NOW) == (list(await spool.corrupt()), (await get(spool, second.queue_id)).finished)
     assert not await attempt(spool, first.queue_id, {"a@example.net": deferred(NOW + 1)})
     assert [first.queue_id] == [entry.queue_id for entry in await spool.claim(NOW + 1, 10, 60)]
+
+
+async def test_a_corrupt_entry_of_more_than_a_chunk_is_taken_back_whole(place: Place) -> None:
+    """No recipient is left behind, whichever were named; those not named fall due at their own time."""
+    many = [f"{n}@example.net" for n in range(1200)]
+    entries = [await accept(place.spool, *many) for _ in range(2)]
+    for entry in entries:
+        await place.spool.postpone(entry.queue_id, many, NOW + 50)
+        await place.spool.set_aside(entry.queue_id, "why", NOW)
+    assert 1200 == await place.spool.retry(Filter(state="corrupt", queue_id=entries[0].queue_id), NOW)
+    assert 1 == await place.spool.retry(Filter(state="corrupt", recipient="7@*"), NOW)
+    assert [] == list(await place.spool.corrupt())
+    spool = await place.reopen()
+    assert [1200, 1] == [len(leased(entry, NOW)) for entry in await spool.claim(NOW, 10, 600)]
+    assert NOW + 50 == await spool.next_due()
+    assert [1199] == [len(leased(entry, NOW + 50)) for entry in await spool.claim(NOW + 50, 10, 600)]
+
+
+async def test_a_corrupt_entry_of_more_than_a_chunk_is_deleted_whole(spool: Spool) -> None:
+    """One with an open recipient left stays set aside; one without is ended, also when a bounce was due."""
+    many = [f"{n}@example.net" for n in range(1200)]
+    entry, other = await accept(spool, *many), await accept(spool)
+    await attempt(spool, other.queue_id, {"a@example.net": FAILED})
+    await spool.set_aside(entry.queue_id, "why", NOW)
+    await spool.set_aside(other.queue_id, "no bounce can be made", NOW)
+    assert 1 == await spool.delete(Filter(state="corrupt", recipient="7@*"), NOW)
+    assert [(entry.queue_id, "why"), (other.queue_id, "no bounce can be made")] == list(await spool.corrupt())
+    assert ([], None) == (list(await spool.claim(NOW + 9, 10, 60)), await spool.next_due())
+    assert 1199 == await spool.delete(Filter(state="corrupt"), NOW + 1)
+    assert ([], [], []) == (list(await spool.corrupt()), list(await spool.untold()), list(await spool.find(Filter(), 10)))
+    assert {NOW + 1} == {(await get(spool, queue_id)).finished for queue_id in (entry.queue_id, other.queue_id)}
+
+
+async def test_releasing_what_is_held_of_a_corrupt_entry_strands_nobody(spool: Spool) -> None:
+    """The entry is back in the queue with all its recipients."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    await spool.hold(Filter(recipient="a@*"), NOW)
+    await spool.postpone(entry.queue_id, ["b@example.net"], NOW + 5)
+    await spool.set_aside(entry.queue_id, "why", NOW)
+    assert 1 == await spool.release(Filter(state="corrupt"), NOW + 1)
+    for now, address in ((NOW + 1, "a@example.net"), (NOW + 5, "b@example.net")):
+        (claimed,) = await spool.claim(now, 10, 60)
+        assert (address,) == leased(claimed, now)
 
 
 async def test_purge_forgets_old_history_only(spool: Spool) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,11 @@ from relay.errors import CorruptEntry, SpoolBusy, SpoolError, SpoolFull
 from relay.model import Entry, Facts, RecipientState, State
 from relay.spool import database, ids
 from relay.spool.base import Filter
+from relay.spool.changes import Changes
 from relay.spool.fresh import Fresh
 from relay.spool.ids import QueueIds
 from relay.spool.incoming import PENDING
-from relay.spool.operations import Reserve, SetAside, Trial
+from relay.spool.operations import Operation, Reserve, SetAside, Trial, Wake
 from relay.spool.reader import Reader
 from relay.spool.sqlite import SqliteSpool
 from tests.spools import BODY, CLIENT, HEADER, NOW, RELAYED, Clock, accept, attempt, deferred, envelope, open_sqlite
@@ -290,6 +292,79 @@ async def test_one_operation_that_fails_takes_no_other_with_it(spool: SqliteSpoo
     assert [False, True, False, False] == [isinstance(result, SpoolError) for result in results]
     assert results[-1] is False
     assert 3 == len(await spool.find(Filter(), 10))
+
+
+async def test_a_claim_comes_last_also_when_a_batch_is_taken_apart(spool: SqliteSpool) -> None:
+    """One operation of the batch fails, so each gets a transaction of its own, in the same order."""
+    entry = await accept(spool)
+    await spool.claim(NOW, 1, 60)
+    number = await spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW)
+    claimed, failed, closed = await asyncio.gather(
+        spool.claim(NOW + 61, 10, 60),
+        spool.begin(entry.queue_id, [], "p", "r", NOW),
+        spool.record(entry.queue_id, number, {"a@example.net": RELAYED}, "p", "r", NOW),
+        return_exceptions=True,
+    )
+    assert ([], True, True) == (claimed, isinstance(failed, SpoolError), closed)
+
+
+async def test_no_transaction_holds_a_part_of_an_entry(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are rounded up to whole entries."""
+    for _ in range(4):
+        await accept(spool, *[f"{n}@example.net" for n in range(300)])
+    chunks: list[int] = []
+    real = spool._do
+
+    async def watch(operation: Operation) -> Any:
+        chunk = await real(operation)
+        chunks.append(chunk.changed)
+        return chunk
+
+    monkeypatch.setattr(spool, "_do", watch)
+    assert 1200 == await spool.hold(Filter(), NOW)
+    assert [600, 600] == chunks
+
+
+@pytest.mark.parametrize("key", ["k 1", None])
+async def test_a_chunk_is_woken_at_the_same_cost_however_many_wait(tmp_path: Path, key: str | None) -> None:
+    """Counted in SQLite's own steps."""
+    steps: list[int] = []
+    for waiting in (400, 4000):
+        place = tmp_path / str(waiting)
+        place.mkdir()
+        spool = await open_sqlite(place, Clock())
+        await accept(spool)
+        await spool.close()
+        db = database.connect(place / "spool")
+        db.execute(
+            f"WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {waiting}) "
+            "INSERT INTO recipient SELECT n, 'a', 0, '', '', 'queued', 0, 9e9 - n, 9e9 - n, 'k ' || (n % 2), "
+            "'', '', 0.0, '', '', '', '', '', 0, 0 FROM n"
+        )
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        changes = Changes(db, Fresh(), lambda number: None)
+        db.set_progress_handler(step, 100)
+        assert [50] == changes.apply([Wake(key, NOW, 50)])
+        db.close()
+        steps.append(count)
+    assert steps[1] <= 2 * steps[0]
+
+
+async def test_purge_takes_what_is_left_of_attempts(tmp_path: Path, spool: SqliteSpool) -> None:
+    """Those of entries that are still there stay."""
+    gone, kept = await accept(spool), await accept(spool)
+    for entry in (gone, kept):
+        await spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW)
+    await spool.delete(Filter(queue_id=gone.queue_id), NOW)
+    assert 1 == await spool.purge(NOW + 1, NOW)
+    with contextlib.closing(database.connect(tmp_path / "spool", read_only=True)) as db:
+        assert [(ids.number(kept.queue_id),)] == db.execute("SELECT entry FROM attempt").fetchall()
 
 
 async def test_pending_octets_are_bounded_by_drain(spool: SqliteSpool) -> None:

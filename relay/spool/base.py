@@ -69,7 +69,7 @@ class Step:
 class Filter:
     """Which recipients are meant; every given key must hold. Patterns are globs, compared without case.
 
-    `queue_id` is a whole id or a unique prefix; `older` is seconds since arrival at `now`.
+    `queue_id` is a whole id or a unique prefix; `older` is seconds since arrival at `now`; the sender `<>` is the null path.
     """
 
     queue_id: str = ""
@@ -172,7 +172,11 @@ class Spool(Protocol):
         """Store and sync that an attempt starts; returns its number. Only then may the first byte go out."""
 
     async def record(self, queue_id: str, attempt: int, outcomes: Mapping[str, Recorded], provider: str, route: str, now: float) -> bool:
-        """Store and sync what became of recipients (attempt 0: a decision without an attempt). True when none is open."""
+        """Store and sync what became of recipients (attempt 0: a decision without an attempt). True when none is open.
+
+        The attempt is closed for all of its recipients, also for those without an outcome here; `outcomes` may be empty. A
+        recipient held by an admin in the meantime stays HELD where it would be QUEUED; a deleted one only becomes RELAYED.
+        """
 
     async def postpone(self, queue_id: str, recipients: Sequence[str], until: float) -> None:
         """End a lease without an attempt: due again at `until`."""
@@ -181,7 +185,10 @@ class Spool(Protocol):
         """End a lease: the recipients wait for `key` (a paused provider or identity), at the longest to `until`."""
 
     async def wake(self, key: str | None, now: float, limit: int | None = None) -> int:
-        """Make waiting recipients (all keys with None) due now, oldest first, at most `limit`; returns how many."""
+        """Make waiting recipients due now, oldest first (with None those of all keys, one key after the other); returns how many.
+
+        At most `limit`, rounded up so that no entry is cut: those of one mail that wait for a key are woken together.
+        """
 
     async def waiting(self, key: str) -> int:
         """How many recipients wait for `key`."""
@@ -191,7 +198,7 @@ class Spool(Protocol):
         `keep_body`. True when this call ended it; False when it is not to be ended yet, or was before."""
 
     async def unfinished(self) -> Sequence[Begun]:
-        """Attempts begun before this start that have no outcome: their outcome is UNKNOWN."""
+        """Attempts begun before this start that have no outcome: it is UNKNOWN for those of their recipients that are still open."""
 
     async def unclosed(self) -> Sequence[str]:
         """Ids of entries with no open recipient that were not finished before a crash."""
@@ -212,25 +219,31 @@ class Spool(Protocol):
         """Queue ids that begin with `prefix` (at most 10), open or in the history."""
 
     async def search(self, term: str, limit: int) -> Sequence[str]:
-        """Ids of entries by queue id prefix, Message-ID, recipient, sender or remote id; newest first."""
+        """Ids of entries by queue id prefix, or by Message-ID, recipient, sender or remote id with or without their brackets;
+        newest first."""
 
     async def history(self, queue_id: str) -> Sequence[Step]:
         """Every outcome of an entry, in order of time."""
 
     async def hold(self, what: Filter, now: float) -> int:
-        """Hold matching queued recipients that are not leased; returns how many. Works in chunks."""
+        """Hold matching queued recipients that are not leased; returns how many. Works in chunks of whole entries, as all these do."""
 
     async def release(self, what: Filter, now: float) -> int:
         """Release matching held recipients, due now; returns how many."""
 
     async def retry(self, what: Filter, now: float) -> int:
-        """Make matching queued recipients due now; returns how many."""
+        """Make matching queued recipients due now; returns how many.
+
+        Corrupt entries are named by their state: `retry` puts them back into the queue whole, `delete` ends those that have
+        no open recipient left, and leaves the others set aside.
+        """
 
     async def reroute(self, what: Filter, via: Sequence[str], now: float, even_if_maybe_sent: bool) -> int:
         """Fix the providers of matching entries and make them due now; maybe-relayed recipients stay pinned unless told."""
 
     async def delete(self, what: Filter, now: float) -> int:
-        """Delete matching recipients that are not leased; entries left without an open one are finished, no bounce."""
+        """Delete matching recipients that are not leased, without a bounce. Entries left without an open one are finished, unless
+        the bounce of another recipient is due; returns how many recipients."""
 
     async def count(self, what: Filter) -> int:
         """How many recipients a filter means."""

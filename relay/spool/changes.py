@@ -6,6 +6,7 @@ exception fails that operation alone. What may only happen once the transaction 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -37,12 +38,14 @@ from relay.spool.operations import (
 Result = Any  # what the operation's caller gets; an exception is raised to it
 
 RECORD = (
-    "UPDATE recipient SET state = ?, due = ?, next_attempt = ?, waits = ?, since = ?, attempts = attempts + ?, told = ?, "
+    "UPDATE recipient SET state = iif(state = 'held' AND ? = 'queued', state, ?), due = iif(state = 'held', NULL, ?), "
+    "next_attempt = ?, waits = iif(state = 'held', NULL, ?), since = ?, attempts = attempts + ?, told = ?, "
     "provider = iif(? > maybe_relayed, ?, provider), route = iif(? > maybe_relayed, ?, route), "
     "verdict = ?, status = ?, reply = ?, remote = ?, remote_id = ?, maybe_relayed = (maybe_relayed OR ?) AND ? "
     f"WHERE (state IN {rows.OPEN_STATES} OR ?) AND entry = ? AND address = ?"
 )
-# The last condition: an admin may have deleted a recipient whose lease had run out; only that it was relayed counts then.
+# An admin may have held or deleted a recipient whose lease had run out. A held one stays held where it would be queued; of
+# a deleted one only that it was relayed counts, which is the last condition.
 # Who may replace provider and route: an attempt always (2), a decision of our own that names one unless the recipient is
 # pinned (1), one that names none never (0).
 RENEW = "UPDATE recipient SET due = ? WHERE entry = ? AND address = ? AND due IS NOT NULL AND due <> next_attempt"
@@ -63,11 +66,10 @@ class Changes:
         self.after: list[Callable[[], None]] = []
         self.kinds: dict[type, Callable[[Sequence[Any]], Sequence[Result]]] = {
             Accept: self.accept,
-            Record: self.record,
             Begin: self.begin,
+            Record: self.record,
             Finish: self.finish,
             Reschedule: self.reschedule,
-            Claim: self.claim,
             Alter: self.alter,
             Wake: self.wake,
             SetAside: self.set_aside,
@@ -75,6 +77,7 @@ class Changes:
             Shrink: self.shrink,
             Reserve: self.reserve,
             Trial: self.trial,
+            Claim: self.claim,
         }
 
     def apply(self, operations: Sequence[Operation]) -> Sequence[Result]:
@@ -139,8 +142,8 @@ class Changes:
         """Store outcomes and close their attempts."""
         self._db.executemany(RECORD, [row for operation in operations for row in operation.updates])
         self._db.executemany(_STEP, [row for operation in operations for row in operation.steps])
-        closed = [(operation.attempt, row[-1]) for operation in operations if operation.attempt for row in operation.updates]
-        self._db.executemany("DELETE FROM attempt WHERE n = ? AND address = ?", closed)
+        closed = [(operation.attempt, operation.entry) for operation in operations if operation.attempt]
+        self._db.executemany("DELETE FROM attempt WHERE n = ? AND entry = ?", closed)
         still_open = self._still_open([operation.entry for operation in operations])
         for operation in operations:
             self._fresh.forget([operation.entry])
@@ -207,55 +210,59 @@ class Changes:
 
     def _alter(self, operation: Alter) -> Chunk:
         condition = filters.where(operation.what, operation.now)
-        found = self._db.execute(
+        cursor = self._db.execute(
             f"SELECT r.entry, r.address, {_ELIGIBLE[operation.verb]} FROM {filters.FROM} "
-            f"WHERE (r.entry, r.address) > (?, ?) AND {condition.text} ORDER BY r.entry, r.address LIMIT ?",
-            (*_eligible_values(operation), *operation.after, *condition.values, operation.limit),
-        ).fetchall()
+            f"WHERE r.entry > ? AND {condition.text} ORDER BY r.entry",
+            (*_eligible_values(operation), operation.after, *condition.values),
+        )
+        found, following = _whole_entries(cursor, operation.limit)
+        entries = list(dict.fromkeys(number for number, _, _ in found))
         chosen = [(number, address) for number, address, eligible in found if eligible]
-        if operation.what.state == "corrupt":
-            self._restore({number for number, _ in chosen})
+        if operation.what.state == "corrupt" and operation.verb != "delete":
+            self._restore(entries)
         self._db.executemany(_ALTER[operation.verb], [(*_alter_values(operation), *key) for key in chosen])
         if operation.verb == "reroute":
             via = json.dumps(list(operation.via), ensure_ascii=False)
             self._db.executemany("UPDATE entry SET via = ? WHERE id = ?", [(via, number) for number in {number for number, _ in chosen}])
         elif operation.verb == "delete":
-            self._deleted(chosen, operation.now)
-        following = (found[-1][0], found[-1][1]) if len(found) == operation.limit else None
+            self._deleted(chosen, entries, operation.now)
         return Chunk(len(chosen), following)
 
-    def _restore(self, numbers: Iterable[int]) -> None:
-        # An admin who names corrupt entries to retry or delete them takes them back out of the set.
-        self._db.executemany("DELETE FROM corrupt WHERE entry = ?", [(number,) for number in numbers])
+    def _restore(self, numbers: Sequence[int]) -> None:
+        # An admin who names corrupt entries takes them, whole, back into the queue.
+        again = [(number,) for number in numbers]
+        self._db.executemany("DELETE FROM corrupt WHERE entry = ?", again)
+        self._db.executemany("UPDATE recipient SET due = next_attempt WHERE entry = ? AND state = 'queued'", again)
         self.after.append(partial(self._corrupt.difference_update, numbers))
 
-    def _deleted(self, chosen: Sequence[tuple[int, str]], now: float) -> None:
+    def _deleted(self, chosen: Sequence[tuple[int, str]], entries: Sequence[int], now: float) -> None:
         self._db.executemany(
             _STEP,
             [(number, now, address, "", "", 0, "", "", "deleted by an admin", "relay", "", State.DELETED) for number, address in chosen],
         )
-        entries = list(dict.fromkeys(number for number, _ in chosen))
         still_open = self._still_open(entries)
-        done = [number for number in entries if number not in still_open]
-        self._db.executemany("UPDATE entry SET finished = ?, body = 0 WHERE id = ?", [(now, number) for number in done])
+        # No bounce can be made of an entry set aside, so none is waited for; with an open recipient it stays where it is.
+        aside = [number for number in entries if number in self._corrupt and number not in still_open]
+        self._restore(aside)
+        done = sorted(self._ripe(entries).union(aside))
+        self._db.executemany("UPDATE entry SET finished = coalesce(finished, ?), body = 0 WHERE id = ?", [(now, number) for number in done])
         self._drop_bodies(done)
         self._fresh.forget(done)
 
     def wake(self, operations: Sequence[Wake]) -> Sequence[Result]:
-        """Make waiting recipients due, oldest first."""
+        """Make waiting recipients due, oldest first; with all keys, one key after the other."""
         return [self._wake(operation) for operation in operations]
 
     def _wake(self, operation: Wake) -> int:
         condition, key = ("waits = ?", (operation.key,)) if operation.key is not None else ("waits IS NOT NULL", ())
-        order = "entry" if operation.key is not None else "next_attempt, entry"
-        found = self._db.execute(
-            f"SELECT entry, address FROM recipient WHERE {condition} AND due IS NOT NULL ORDER BY {order} LIMIT ?", (*key, operation.limit)
+        found = self._db.execute(  # in the order of the index: a chunk costs the same, however many wait
+            f"SELECT entry FROM recipient INDEXED BY recipient_waits WHERE {condition} AND due IS NOT NULL ORDER BY waits, entry LIMIT ?",
+            (*key, operation.limit),
         ).fetchall()
-        self._db.executemany(
-            "UPDATE recipient SET due = ?1, next_attempt = ?1, waits = NULL WHERE entry = ?2 AND address = ?3",
-            [(operation.now, *found_key) for found_key in found],
-        )
-        return len(found)
+        return self._db.executemany(
+            f"UPDATE recipient SET due = ?, next_attempt = ?, waits = NULL WHERE {condition} AND due IS NOT NULL AND entry = ?",
+            [(operation.now, operation.now, *key, number) for number in dict.fromkeys(number for (number,) in found)],
+        ).rowcount
 
     def set_aside(self, operations: Sequence[SetAside]) -> Sequence[Result]:
         """Take entries out of the queue without changing what they hold."""
@@ -281,6 +288,8 @@ class Changes:
         ).fetchall()
         for sql in ("DELETE FROM step WHERE entry = ?", "DELETE FROM recipient WHERE entry = ?", "DELETE FROM entry WHERE id = ?"):
             self._db.executemany(sql, old)
+        if old:
+            self._db.execute("DELETE FROM attempt WHERE entry NOT IN (SELECT id FROM entry)")
         kept = self._db.execute(
             "SELECT id FROM entry WHERE finished IS NOT NULL AND body <> 0 AND finished < ? ORDER BY finished LIMIT ?",
             (operation.bodies_before, operation.limit),
@@ -346,6 +355,17 @@ def _eligible_values(operation: Alter) -> tuple[Any, ...]:
 
 def _alter_values(operation: Alter) -> tuple[Any, ...]:
     return (operation.now,) if operation.verb in ("release", "retry", "reroute") else ()
+
+
+def _whole_entries(rows: sqlite3.Cursor, limit: int) -> tuple[list[Any], int | None]:
+    """At least `limit` of the rows, if there are so many, with all of their last entry; and that entry where more follow."""
+    found: list[Any] = []
+    with contextlib.closing(rows):  # before anything is changed
+        for row in rows:
+            if len(found) >= limit and row[0] != found[-1][0]:
+                return found, found[-1][0]
+            found.append(row)
+    return found, None
 
 
 def _slices(numbers: Sequence[int], size: int) -> Iterable[Sequence[int]]:

@@ -16,6 +16,7 @@ from relay.spool.base import Filter
 FROM = "entry e JOIN recipient r ON r.entry = e.id"
 SANE = "e.id NOT IN (SELECT entry FROM corrupt)"
 OPEN = f"e.finished IS NULL AND r.state IN {rows.OPEN_STATES}"
+NULL_PATH = "<>"  # how people write the empty sender
 NOT_YET = "(r.waits IS NOT NULL OR r.next_attempt > ?)"
 
 
@@ -34,8 +35,10 @@ def where(what: Filter, now: float) -> Where:
         low, high = ids.prefix_range(what.queue_id) or (1, 0)
         conditions.append("e.id BETWEEN ? AND ?")
         values += [low, high]
+    if what.sender == NULL_PATH:
+        conditions.append("e.sender = ''")
     for column, pattern in (
-        ("e.sender", what.sender),
+        ("e.sender", "" if what.sender == NULL_PATH else what.sender),
         ("r.address", what.recipient),
         ("r.provider", what.provider),
         ("r.route", what.route),

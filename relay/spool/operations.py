@@ -1,4 +1,8 @@
-"""What the writer thread can be asked to do: plain records, prepared in the event loop so that the writer only writes."""
+"""What the writer thread can be asked to do: plain records, prepared in the event loop so that the writer only writes.
+
+The order of the kinds in `Operation` is the order in which the writer carries out a batch. Claims come last: what they
+return is as everything else that shares their transaction left it.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +71,13 @@ class Reschedule:
 
 @dataclass(slots=True)
 class Alter:
-    """Change one chunk of the recipients a filter means, those after `after`. -> Chunk"""
+    """Change one chunk of the recipients a filter means: those of entries after `after`, about `limit`, never a part of an
+    entry. -> Chunk"""
 
     verb: str  # hold | release | retry | reroute | delete
     what: Filter
     now: float
-    after: tuple[int, str]
+    after: int
     limit: int
     via: Sequence[str] = ()
     even_if_maybe_sent: bool = False
@@ -80,15 +85,15 @@ class Alter:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """How many recipients were changed, and where to go on (None: there is nothing after this)."""
+    """How many recipients were changed, and the entry to go on after (None: there is nothing after this)."""
 
     changed: int
-    next: tuple[int, str] | None
+    next: int | None
 
 
 @dataclass(slots=True)
 class Wake:
-    """-> how many recipients were made due"""
+    """About `limit` recipients, never a part of an entry. -> how many were made due; fewer than `limit`: none is left"""
 
     key: str | None
     now: float
@@ -133,4 +138,4 @@ class Trial:
     """A real write, to see whether the disk takes one. -> None"""
 
 
-Operation = Accept | Claim | Begin | Record | Finish | Reschedule | Alter | Wake | SetAside | Purge | Shrink | Reserve | Trial
+Operation = Accept | Begin | Record | Finish | Reschedule | Alter | Wake | SetAside | Purge | Shrink | Reserve | Trial | Claim

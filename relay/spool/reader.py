@@ -133,16 +133,19 @@ class Reader:
         ]
 
     def search(self, term: str, limit: int) -> Sequence[str]:
-        """Ids by queue id prefix, Message-ID, recipient, sender or remote id; newest first."""
+        """Ids by queue id prefix, Message-ID, recipient, sender or remote id, each with or without its brackets; newest first."""
+        if not term:
+            return []
         low, high = ids.prefix_range(term) or (1, 0)
+        bare = term[1:-1] if term.startswith("<") and term.endswith(">") else term
         found = self._all(
             "SELECT id FROM (SELECT id FROM entry WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?5) "
             "UNION SELECT id FROM entry WHERE message_id IN (?3, ?4) AND message_id <> '' "
             "UNION SELECT id FROM entry WHERE sender = ?3 COLLATE NOCASE "
             "UNION SELECT entry FROM recipient WHERE address = ?3 COLLATE NOCASE "
-            "UNION SELECT entry FROM step WHERE remote_id = ?3 AND remote_id <> '' "
+            "UNION SELECT entry FROM step WHERE remote_id IN (?3, ?4) AND remote_id <> '' "
             "ORDER BY id DESC LIMIT ?5",
-            (low, high, term, f"<{term}>", limit),
+            (low, high, bare, f"<{bare}>", limit),
         )
         return [ids.text(number) for (number,) in found]
 
@@ -179,11 +182,12 @@ class Reader:
         return int(self._all("SELECT count(*) FROM recipient WHERE waits = ?", (key,))[0][0])
 
     def unfinished(self, before: int) -> Sequence[Begun]:
-        """Attempts without an outcome, up to the attempt number `before`."""
+        """Attempts without an outcome, up to the attempt number `before`, each with those of its recipients that are open."""
         attempts: dict[int, list[Any]] = {}
         sql = (
-            "SELECT n, address, entry, provider, route, started FROM attempt "
-            "WHERE n <= ? AND entry NOT IN (SELECT entry FROM corrupt) ORDER BY n"
+            "SELECT a.n, a.address, a.entry, a.provider, a.route, a.started FROM attempt a "
+            f"JOIN recipient r ON r.entry = a.entry AND r.address = a.address AND r.state IN {rows.OPEN_STATES} "
+            "WHERE a.n <= ? AND a.entry NOT IN (SELECT entry FROM corrupt) ORDER BY a.n, a.address"
         )
         for row in self._all(sql, (before,)):
             attempts.setdefault(row[0], []).append(row)

@@ -44,9 +44,9 @@ from relay.spool.reader import Reader
 from relay.spool.stored import Stored
 from relay.spool.writer import Writer
 
-CHUNK = 500  # recipients or entries changed in one transaction; commits go on in between
+CHUNK = 500  # recipients (rounded up to whole entries) or entries changed in one transaction; commits go on in between
 _FILE_THREADS = 4
-_START = (-1, "")
+_START = -1
 _SPARE = 4096  # free pages (16 MiB) that are kept for reuse
 _GIVE_BACK = 2000  # pages given back in one transaction
 _T = TypeVar("_T")
@@ -192,7 +192,8 @@ class SqliteSpool:
             said = _said(outcome)
             updates.append(
                 (
-                    *(state.value, due, recorded.next_attempt, recorded.waits or None, recorded.since, int(attempt > 0), recorded.told),
+                    *(state.value, state.value, due, recorded.next_attempt, recorded.waits or None, recorded.since),
+                    *(int(attempt > 0), recorded.told),
                     *(replaces, provider, replaces, route, *said),
                     *(outcome.verdict is Verdict.UNKNOWN, state is not State.RELAYED, state is State.RELAYED, number, address),
                 )
@@ -322,7 +323,7 @@ class SqliteSpool:
 
     async def _alter(self, operation: Alter) -> int:
         changed = 0
-        after: tuple[int, str] | None = _START
+        after: int | None = _START
         while after is not None:
             operation.after = after
             chunk: Chunk = await self._do(operation)
