@@ -13,7 +13,8 @@ from relay.admin import Admin
 from relay.admin.api import MAX_BODY
 from relay.delivery import ProviderStatus
 from relay.errors import CorruptEntry, SpoolError, SpoolFull, Unavailable
-from relay.model import State
+from relay.model import Outcome, State, Verdict
+from relay.spool.base import Recorded
 from tests.served import DEFERRED, MAIL, NOW, SENT, Served, serve
 
 
@@ -345,6 +346,27 @@ async def test_a_corrupt_entry_is_listed_and_told_apart(served: Served) -> None:
     status, answer, _ = await served.ask("GET", f"/api/v1/queue/{entry.queue_id}")
     assert 422 == status
     assert "its body is missing" in answer["error"]
+
+
+async def test_a_corrupt_entry_can_be_taken_back_and_ended(served: Served) -> None:
+    """After a repair it is retried; what cannot be repaired is deleted; other states stay what they are."""
+    entry = await served.store("a@example.net")
+    await served.spool.set_aside(entry.queue_id, "its body is missing", NOW)
+    what = {"state": "corrupt", "id": entry.queue_id}
+    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/retry", what))[:2]
+    assert [] == list(await served.spool.corrupt())
+    await served.spool.set_aside(entry.queue_id, "its body is missing", NOW)
+    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/delete", what))[:2]
+    assert [] == list(await served.spool.corrupt())
+
+
+async def test_an_entry_that_waits_for_its_bounce_is_not_called_removed(served: Served) -> None:
+    """Deleting its last open recipient does not end it: the sender is still to be told about the other one."""
+    entry = await served.store("a@example.net", "b@example.net")
+    failed = Recorded(Outcome(Verdict.PERM_RCPT, "5.1.1", "550 no such user", "mx.example.net:25"), State.FAILED)
+    await served.spool.record(entry.queue_id, 0, {"a@example.net": failed}, "smarthost", "default", NOW)
+    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/delete", {"id": entry.queue_id}))[:2]
+    assert ["deleted"] == [line["event"] for line in served.journal.lines if line.get("queue_id") == entry.queue_id]
 
 
 async def test_a_corrupt_entry_does_not_hide_others(served: Served) -> None:

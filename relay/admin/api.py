@@ -319,26 +319,33 @@ class Api:
         return await self._act(request, self._delete_and_log)
 
     async def _delete_and_log(self, spool: Spool, what: Filter) -> int:
-        """Delete entry by entry, so that no accepted message goes without a line that names it."""
+        """Delete entry by entry, so that no accepted message goes without a line that names it. Corrupt ones go unread."""
         count, after = 0, ""
+        if what.state == "corrupt":
+            return await spool.delete(what, what.now)
         while found := await self._reader.find(what, PAGE, after):
             after = found[-1].queue_id
             gone = await asyncio.gather(*(spool.delete(replace(what, queue_id=entry.queue_id), what.now) for entry in found))
             for entry, number in zip(found, gone, strict=True):
                 if number:
                     self._events.deleted(entry.queue_id, number)
-                if number == len(entry.open):
+                if number == len(entry.open) and await self._ended(entry.queue_id):
                     self._events.removed(entry.queue_id)
             count += sum(gone)
         return count
+
+    async def _ended(self, queue_id: str) -> bool:
+        """Whether an entry is finished; one that waits for its bounce is not."""
+        entry = await self._reader.entry(queue_id)
+        return entry is not None and entry.finished is not None
 
     async def _act(self, request: Request, verb: Callable[[Spool, Filter], Awaitable[int]]) -> Response:
         """Do `verb` to the recipients a filter means, or with `dry_run` only count them."""
         spool, body = self._writable(), await _json(request)
         dry_run = body.pop("dry_run", False)
         what = await self._filter(body)
-        if what.state in ("corrupt", "finished"):
-            raise Problem(400, f"entries in state {what.state} cannot be changed")
+        if what.state == "finished":
+            raise Problem(400, "finished entries cannot be changed")
         return JSONResponse({"recipients": await (spool.count(what) if dry_run else verb(spool, what))})
 
     async def _test(self, request: Request) -> Response:
