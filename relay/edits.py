@@ -4,7 +4,8 @@ Decided once from the header block when the message is accepted, stored with it,
 - a `Received` field is put on top (RFC 5321 §4.4);
 - `Date` and `Message-ID` are added where missing (RFC 5322 §3.6, RFC 6409 §8);
 - `Bcc`, `Resent-Bcc` and `Return-Path` go, and so do the control headers of every dialect;
-- a leading mbox `From ` line goes.
+- a leading mbox `From ` line goes, and so do leading lines of white space;
+- an empty line is put between the header block and a body that begins without one.
 Re-encoding of 8-bit text and long lines for a next hop that needs it is decided by the transport (relay/mime.py).
 Pure: time and names are arguments. Never raises.
 """
@@ -19,7 +20,7 @@ from relay import header
 from relay.model import Client, Edit, EditKind, Envelope
 
 CONTROL_PREFIXES = ("x-ses-", "x-mt-", "x-pm-", "x-relay-")
-REMOVED = frozenset({"bcc", "resent-bcc", "return-path", "from "})
+REMOVED = frozenset({"bcc", "resent-bcc", "return-path", "from ", " "})
 _NOT_HOST_NAME = re.compile(r"[^0-9A-Za-z._:\[\]-]")  # nothing else may stand in a Received field (RFC 5321 §4.4)
 
 
@@ -33,22 +34,22 @@ def decide(
 ) -> tuple[Edit, ...]:
     """The edits for a message with this header block, accepted at `arrived` (Unix seconds) by this host.
 
-    `ended` False: no empty line follows the block. A message that has no header field at all then gets that line, or the
-    start of its body could pass for a continuation of our last field.
+    `ended` False: no empty line follows the block; it gets one, or the start of the body could pass for a header field.
     """
     names = {name for name, _ in header.fields(block)}
-    edits = [Edit(EditKind.PREPEND, received(queue_id=queue_id, hostname=hostname, client=client, envelope=envelope, arrived=arrived))]
-    edits += [Edit(EditKind.REMOVE, name) for name in sorted(names) if name in REMOVED or is_control(name)]
+    trace = received(queue_id=queue_id, hostname=hostname, client=client, envelope=envelope, arrived=arrived)
+    hidden = [Edit(EditKind.REMOVE, name) for name in sorted(names) if name in REMOVED or is_control(name)]
     missing = ""
     if "date" not in names:
         missing += f"Date: {formatdate(arrived, localtime=True)}\r\n"
     if "message-id" not in names:
         missing += f"Message-ID: <{queue_id}@{hostname}>\r\n"
-    if not (names or ended):
+    if "" in names:  # below a line that is no field nobody would look for ours
+        trace, missing = trace + missing, ""
+    if not ended:
         missing += "\r\n"
-    if missing:
-        edits.append(Edit(EditKind.APPEND, missing))
-    return tuple(edits)
+    added = [Edit(EditKind.APPEND, missing)] if missing else []
+    return (Edit(EditKind.PREPEND, trace), *hidden, *added)
 
 
 def received(*, queue_id: str, hostname: str, client: Client, envelope: Envelope, arrived: float) -> str:

@@ -16,6 +16,8 @@ from itertools import groupby
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*")
 _MBOX = re.compile(rb">?From (?![ \t]*:)[^\n]*\n")  # `From : a@b` is a field (RFC 5322 §4.5.2)
+_BLANK = re.compile(rb"(?:[ \t]+\r?\n)+")
+_HIDDEN = re.compile(rb"^(?:(?:resent-)?bcc|return-path|x-(?:ses|mt|pm|relay)-[!-9;-~]*)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]+")
 _WORD = re.compile(r"=\?([!-)+-<>@-~]+)(?:\*[^?]*)?\?([BbQq])\?([^?]*)\?=")  # charset, RFC 2231 language, encoding, text
 _WORDS = re.compile(rf"{_WORD.pattern}(?:\s*{_WORD.pattern})*")
@@ -27,11 +29,13 @@ def split(data: bytes) -> tuple[bytes, int]:
     """(header block, offset of the body) of a message, or of the first part of one, with CRLF line ends.
 
     The block ends at the first empty line, or before the first line that is neither a field nor its continuation
-    (the body then starts there: such mail exists). A leading mbox `From ` line belongs to the block.
+    (the body then starts there: such mail exists). A leading mbox `From ` line and leading lines of white space belong to the
+    block.
     """
     position = 0
-    if mbox := _MBOX.match(data):
-        position = mbox.end()
+    for lead in (_MBOX, _BLANK):
+        if match := lead.match(data, position):
+            position = match.end()
     while match := _FIELD.match(data, position):
         position = match.end()
     if data.startswith(b"\r\n", position):
@@ -39,16 +43,38 @@ def split(data: bytes) -> tuple[bytes, int]:
     return data[:position], position
 
 
+def cut(message: bytes) -> tuple[bytes, int]:
+    """`split` for a whole message that is to leave: no field that no recipient may see stays behind in the body.
+
+    A line that is no field (a subject with a raw line end, say) tears a block in two. Where a Bcc or a control header stands
+    in the second half, the block goes on to the first empty line.
+    """
+    block, body = split(message)
+    if body > len(block):
+        return block, body
+    end = message.find(b"\r\n\r\n", max(body - 2, 0))
+    end = end + 2 if end >= 0 else len(message)
+    if not _HIDDEN.search(message, body, end):
+        return block, body
+    return message[:end], min(end + 2, len(message))
+
+
 def fields(block: bytes) -> Iterator[tuple[str, bytes]]:
-    """(name in lower case, the whole field as it stands) of each field, in order. A leading mbox line is named `from `. Ends
-    where the block does (see `split`)."""
+    """(name in lower case, the whole field as it stands) of each field, in order, and all octets of the block.
+
+    A leading mbox line is named `from `, leading lines of white space are named ` `; a line that is no field, in a block from
+    `cut`, is named "".
+    """
     position = 0
-    if mbox := _MBOX.match(block):
-        yield "from ", mbox.group()
-        position = mbox.end()
-    while match := _FIELD.match(block, position):
-        yield match.group(1).decode("ascii").lower(), match.group()
-        position = match.end()
+    for name, lead in (("from ", _MBOX), (" ", _BLANK)):
+        if match := lead.match(block, position):
+            yield name, match.group()
+            position = match.end()
+    while position < len(block):
+        match = _FIELD.match(block, position)
+        end = match.end() if match else (block.find(b"\n", position) + 1 or len(block))
+        yield match.group(1).decode("ascii").lower() if match else "", block[position:end]
+        position = end
 
 
 def value(field: bytes) -> bytes:

@@ -86,6 +86,21 @@ def test_date_and_message_id_are_added_where_missing() -> None:
     assert Edit(EditKind.APPEND, expected) == decide(b"Subject: x\r\n")[-1]
 
 
+def test_a_body_without_an_empty_line_before_it_gets_one() -> None:
+    """Its first line is text; it must not pass for a field or a continuation of ours."""
+    assert decide(b"Date: x\r\nMessage-ID: <a@b>\r\n", ended=False)[-1] == Edit(EditKind.APPEND, "\r\n")
+
+
+def test_a_torn_block_loses_its_hidden_fields_and_shows_ours() -> None:
+    """The line that is no field stays where it is; what we add stands above it, where readers still look."""
+    block = b"From: a@b\r\ntorn\r\nBcc: x@y\r\nTo: c@d\r\n"
+    decided = decide(block)
+    left = edits.apply(block, decided)
+    assert left.endswith(b"\r\nFrom: a@b\r\ntorn\r\nTo: c@d\r\n")
+    assert (True, True) == (b"\r\nDate: " in left, b"\r\nMessage-ID: <687E7641C64007@" in left)
+    assert [EditKind.PREPEND, EditKind.REMOVE] == [edit.kind for edit in decided]
+
+
 def test_what_no_recipient_may_see_is_removed() -> None:
     """Bcc in both forms, Return-Path, the control headers of every dialect, and an mbox line."""
     block = (

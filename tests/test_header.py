@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import header
+from relay.edits import CONTROL_PREFIXES, REMOVED
 
 lines = st.one_of(
     st.binary(max_size=20),
@@ -58,9 +59,42 @@ def test_from_with_a_space_before_the_colon_is_a_field() -> None:
     assert list(header.fields(b"From : a@b\r\n")) == [("from", b"From : a@b\r\n")]
 
 
-def test_fields_stop_where_the_block_does() -> None:
-    """A line that is no field never yields half of itself as one."""
-    assert list(header.fields(b"A: 1\r\nno name: 2\r\nB: 3\r\n")) == [("a", b"A: 1\r\n")]
+def test_a_line_that_is_no_field_has_no_name() -> None:
+    """It never yields half of itself as a field, and every octet of the block is there."""
+    assert [("a", b"A: 1\r\n"), ("", b"no name: 2\r\n"), ("b", b"B: 3\r\n")] == list(header.fields(b"A: 1\r\nno name: 2\r\nB: 3\r\n"))
+    assert [("", b"no end")] == list(header.fields(b"no end"))
+
+
+def test_white_space_before_the_header_hides_nothing() -> None:
+    """Some programs begin with a line of blanks; the fields below it count."""
+    message = b"  \r\n\t\r\nA: 1\r\n\r\nhi\r\n"
+    assert (b"  \r\n\t\r\nA: 1\r\n", len(message) - 4) == header.split(message)
+    assert [(" ", b"  \r\n\t\r\n"), ("a", b"A: 1\r\n")] == list(header.fields(header.split(message)[0]))
+
+
+@pytest.mark.parametrize(
+    ("message", "block"),
+    [
+        (b"A: 1\r\n\r\nBcc: in the text\r\n", b"A: 1\r\n"),
+        (b"A: 1\r\ntorn\r\nB: 2\r\n\r\nhi\r\n", b"A: 1\r\n"),
+        (b"A: 1\r\ntorn\r\nBCC : x@y\r\nB: 2\r\n\r\nhi\r\n", b"A: 1\r\ntorn\r\nBCC : x@y\r\nB: 2\r\n"),
+        (b"A: 1\r\ntorn\r\nX-PM-Tag: x\r\n", b"A: 1\r\ntorn\r\nX-PM-Tag: x\r\n"),
+        (b"torn\r\n\r\nBcc: in the text\r\n", b""),
+        (b" folded\r\nBcc: x\r\n\r\nhi\r\n", b" folded\r\nBcc: x\r\n"),
+        (b"", b""),
+    ],
+)
+def test_a_torn_block_goes_on_where_a_hidden_field_stands(message: bytes, block: bytes) -> None:
+    """Otherwise the Bcc of a mail with a raw line end in its subject would be read by everybody."""
+    found, body = header.cut(message)
+    assert (block, b"") == (found, message[len(found) : body].strip())
+
+
+@pytest.mark.parametrize("name", [*sorted(REMOVED - {"from ", " "}), *(f"{prefix}any" for prefix in CONTROL_PREFIXES)])
+def test_every_field_that_is_taken_away_is_looked_for(name: str) -> None:
+    """What the edits hide and what a torn block is searched for are the same."""
+    message = f"A: 1\r\ntorn\r\n{name.title()}: x\r\n\r\nhi\r\n".encode()
+    assert message.index(b"\r\n\r\n") + 2 == len(header.cut(message)[0])
 
 
 def test_values_are_unfolded() -> None:

@@ -51,7 +51,7 @@ class Intake:
 
     def check(self) -> str:
         """The refusal that the header block earns, or ""."""
-        block, _ = header.split(self._head)
+        block, _ = header.cut(self._head)
         limits = self._shared.limits
         if len(block) > limits.max_header:
             return f"552 5.3.4 message header exceeds {limits.max_header} octets"
@@ -110,7 +110,7 @@ class Intake:
 
     async def _commit(self, client: Client, facts: Facts) -> str:
         shared, queue_id, arrived = self._shared, self.queue_id, self._shared.clock()
-        block, body = header.split(self._head)
+        block, body = header.cut(self._head)
         message_id = header.text(header.first(block, "message-id")) or f"<{queue_id}@{shared.hostname}>"
         changes = edits.decide(
             block,

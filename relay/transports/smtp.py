@@ -347,7 +347,7 @@ async def _transaction(job: Job, extensions: esmtp.Extensions) -> Transaction:
     body: AsyncIterator[bytes] | bytes | None = None
     must = eight_bit and "8bitmime" not in extensions
     if (must or facts.longest_line > _MAX_LINE) and (converted := await _seven_bit(message, must)):
-        block, _ = header.split(converted)
+        block, _ = header.cut(converted)
         body, eight_bit = converted[len(block) :], eight_bit and not converted.isascii()
         length = len(body)
     block = edits.apply(block, job.edits)
