@@ -503,7 +503,7 @@ async def test_an_unknown_outcome_stays_with_its_provider(stage: Stage) -> None:
 async def test_an_unknown_outcome_is_held_where_the_provider_says_so(stage: Stage) -> None:
     """`unknown_outcome: hold` leaves the recipient to the admin; released, it goes to the same provider."""
     first = stage.provider("first", in_turn(outcome(Verdict.UNKNOWN), outcome(Verdict.OK)))
-    stage.provider("second")
+    second = stage.provider("second")
     stage.route("first", "second")
     stage.settings = DeliverySettings(RETRY, 5 * 86400.0, "m@relay.test", "relay.test", hold_unknown=frozenset({"first"}))
     async with stage.running():
@@ -512,8 +512,8 @@ async def test_an_unknown_outcome_is_held_where_the_provider_says_so(stage: Stag
         assert State.HELD == (await stage.state(queue_id, BOB)).state
         stage.pass_time(10 * 86400)
         await stage.real.release(Filter(queue_id=queue_id), stage.clock())
-        await stage.events.wait("expired")
-    assert 1 == len(first.attempts)
+        await stage.events.wait("removed")
+    assert (2, []) == (len(first.attempts), second.seen)
 
 
 async def test_a_pinned_recipient_whose_provider_is_gone_is_held(stage: Stage) -> None:
@@ -795,15 +795,18 @@ async def test_a_second_attempt_is_not_forgotten_when_the_first_one_s_task_ends(
 
 
 async def test_an_expired_recipient_is_bounced_with_its_last_answer(stage: Stage) -> None:
-    """At `expire` the sender is told; the last answer is in the bounce."""
-    stage.provider("ses", always(Verdict.RETRY, reply="451 4.7.1 come back later"))
+    """At `expire` there is a last attempt; then the sender is told, with its answer."""
+    said = ["450 4.2.0 busy", "451 4.7.1 come back later"]
+    ses = stage.provider("ses", lambda job, address: outcome(Verdict.OK) if job.bounce else outcome(Verdict.RETRY, said.pop(0)))
     stage.route("ses")
     async with stage.running():
         queue_id = await stage.submit(BOB)
         await stage.events.wait("attempt")
-        stage.transports["ses"].script = always(Verdict.OK)
         stage.pass_time(5 * 86400 + 1)
         await stage.events.wait("removed", queue_id=queue_id)
+        await stage.events.wait("expired", queue_id=queue_id, returned=True)
+        await stage.events.wait("removed", 2)
+    assert 3 == len(ses.attempts)
     [(_, parsed)] = await stage.bounces()
     assert "451 4.7.1 come back later" in " ".join(parsed.as_string().split())
     assert "4.4.7" in parsed.as_string()
@@ -826,16 +829,57 @@ async def test_account_trouble_bounces_only_at_expiry(stage: Stage) -> None:
 
 async def test_a_maybe_relayed_recipient_is_told_so_at_expiry(stage: Stage) -> None:
     """The bounce does not claim that the mail was not delivered."""
-    stage.provider("ses", always(Verdict.UNKNOWN))
+    stage.provider("ses", lambda job, address: outcome(Verdict.OK if job.bounce else Verdict.UNKNOWN))
     stage.route("ses")
     async with stage.running():
         queue_id = await stage.submit(BOB)
         await stage.events.wait("attempt")
-        stage.transports["ses"].script = always(Verdict.OK)
         stage.pass_time(5 * 86400 + 1)
         await stage.events.wait("removed", queue_id=queue_id)
     [(_, parsed)] = await stage.bounces()
     assert "may have been delivered" in " ".join(parsed.as_string().split())
+
+
+async def test_after_a_long_stop_everything_gets_another_chance(stage: Stage) -> None:
+    """Mail whose time ran out while relay was down is attempted, not bounced unseen."""
+    ids = [await stage.submit(BOB) for _ in range(3)]
+    stage.clock.now += 10 * 86400
+    stage.provider("ses")
+    stage.route("ses")
+    async with stage.running():
+        await stage.events.wait("removed", 3)
+    assert {State.RELAYED} == {(await stage.state(queue_id, BOB)).state for queue_id in ids}
+
+
+async def test_trouble_that_began_after_the_time_was_over_is_waited_out_for_an_hour(stage: Stage) -> None:
+    """A network that is not up yet after a long stop bounces nothing at once; trouble that stays does in the end."""
+    ids = [await stage.submit(BOB) for _ in range(3)]
+    stage.clock.now += 10 * 86400
+    ses = stage.provider("ses", lambda job, address: outcome(Verdict.OK if job.bounce else Verdict.PAUSE), concurrency=1)
+    stage.route("ses")
+    async with stage.running():
+        await stage.waiting("ses", 3)
+        assert [] == stage.events.found("expired")
+        stage.pass_time(3600 * 1.2)
+        await stage.events.wait("expired", 3)
+        ses.script = always(Verdict.OK)
+        stage.delivery.hurry()
+        await stage.events.wait("removed", 6)
+    assert {State.FAILED} == {(await stage.state(queue_id, BOB)).state for queue_id in ids}
+    assert 3 == len(await stage.bounces())
+
+
+async def test_a_clock_that_steps_back_does_not_strand_what_is_queued(stage: Stage) -> None:
+    """What was due by the old time is tried now, and the step is told."""
+    ses = stage.provider("ses", in_turn(outcome(Verdict.RETRY), outcome(Verdict.OK)))
+    stage.route("ses")
+    async with stage.running():
+        await stage.submit(BOB)
+        await stage.events.wait("attempt")
+        stage.pass_time(-10 * 86400)
+        await stage.events.wait("removed")
+    assert 2 == len(ses.attempts)
+    assert "the clock stepped back 864000 s" in str(stage.events.found("warning")[0]["text"])
 
 
 # Our own faults.

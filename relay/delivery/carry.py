@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from relay import pauses, routing, verdicts
-from relay.delivery.closing import OURSELVES, Closing
+from relay.delivery.closing import EXPIRED, OURSELVES, Closing
 from relay.errors import CannotCarry
 from relay.log import Events
 from relay.metrics import Metrics
@@ -23,6 +23,8 @@ from relay.transports.base import Transport
 
 LANE = 250
 """Groups that may stand in line for one provider; more wait in the spool, so that a slow provider never fills the window."""
+LATE = 3600.0
+"""Seconds that an entry waits for a provider whose trouble began after the entry's time was over."""
 REFUSALS = 10_000
 """Findings kept in memory that a provider, once asked, turned out not to be able to carry a message."""
 _CALLED = 0.0  # the time at which who waited for room in a line is due: before everybody else
@@ -120,7 +122,7 @@ class Carrier:
             if await self._try_provider(group, name, search):
                 return
         if search.blocked:
-            await self._wait(group, search.blocked.key)
+            await self._wait(group, search.blocked.key, search.blocked.since)
         elif group.pinned:
             why = "; ".join(str(refusal) for _, refusal in search.refusals)
             await self._closing.hold(
@@ -153,14 +155,14 @@ class Carrier:
             return await self._join(group, name, lane, search)
         search.blocked = search.blocked or pause
         if pause.quiet:  # throttled: what is meant for it waits, it never fails over
-            await self._wait(group, pause.key)
+            await self._wait(group, pause.key, pause.since)
         return pause.quiet
 
     async def _join(self, group: Group, name: str, lane: Lane, search: _Search) -> bool:
         """Stand in the provider's line. A full line is waited for in the spool, and who waits there goes first."""
         if lane.line >= LANE or (lane.crowded and not group.called):
             lane.crowded = True
-            await self._wait(group, _line(name))
+            await self._wait(group, _line(name), self._clock())
             return True
         lane.line += 1
         try:
@@ -284,7 +286,7 @@ class Carrier:
                 self._due_at(one.next_attempt)
         for change in made.changes:
             await self._tell_change(change)
-        await self._closing.close(entry, group.route, recorded, closed)
+        await self._closing.close(entry, group.route, recorded, closed, last=made.outcomes)
 
     def _tell_log(self, group: Group, name: str, address: str, one: Recorded, began: float, now: float) -> None:
         entry, outcome = group.entry, one.outcome
@@ -312,7 +314,8 @@ class Carrier:
             next_provider=next_provider,
             held=one.state is State.HELD,
         )
-        self._metrics.recipient(name, group.route.name, verdicts.CONSEQUENCES[outcome.verdict].log)
+        word = "expired" if outcome.status == EXPIRED else verdicts.CONSEQUENCES[outcome.verdict].log
+        self._metrics.recipient(name, group.route.name, word)
         if outcome.kind is Kind.RELAYED:
             self._metrics.duration(name, max(now - began, 0.0))
 
@@ -339,8 +342,17 @@ class Carrier:
 
     # Without an attempt.
 
-    async def _wait(self, group: Group, key: str) -> None:
-        until = group.entry.arrived + self._expire
+    async def _wait(self, group: Group, key: str, began: float) -> None:
+        """Wait in the spool for what `began` to be in the way then, at the longest until the entry's time is over.
+
+        An entry whose time ran out while nobody looked (a long stop, a clock that stepped) still gets a fair chance.
+        """
+        until = expires = group.entry.arrived + self._expire
+        if began >= expires:
+            until = began + LATE
+        if self._clock() >= until:
+            await self._closing.expire(group.entry, group.states)
+            return
         await self._closing.insist(lambda: self._spool.wait(group.entry.queue_id, group.addresses, key, until))
         self._free(group, group.addresses)
         if not any(pause.key == key for pause in self.standing.all()) and not self._crowded(key):

@@ -104,7 +104,9 @@ class Closing:
             return Recorded(outcome, State.HELD, since=since)
         if at_once or verdicts.CONSEQUENCES[outcome.verdict].pauses is not None:
             return Recorded(outcome, State.QUEUED, now, since=since)
-        expires = max(entry.arrived + self._settings.expire, now)
+        expires = entry.arrived + self._settings.expire
+        if now >= expires:
+            return Recorded(self._expired(outcome.reply), State.FAILED, told=not dsn.wanted(entry, state.recipient))
         when = schedule.next_attempt(now, self._settings.retry, state.attempts + 1, chance, expires)
         return Recorded(outcome, State.QUEUED, min(max(when, now + (outcome.retry_after or 0.0)), expires), since=since)
 
@@ -118,17 +120,14 @@ class Closing:
             self._events.held(entry.queue_id, address, why)
 
     async def expire(self, entry: Entry, states: Sequence[RecipientState]) -> None:
-        """The time is over: failed, and a maybe-relayed recipient is told so."""
+        """The time is over and nothing more is tried: failed, and a maybe-relayed recipient is told so."""
         for route, members in self._by_route(entry, states):
-            outcomes = {}
-            for state in members:
-                last = f"; last answer: {state.reply}" if state.reply else "; it was never attempted"
-                text = f"delivery time expired after {_days(self._settings.expire)}{last}"
-                outcomes[state.recipient.address] = Outcome(Verdict.PERM_MSG, EXPIRED, text, OURSELVES, own=True)
-            await self.fail(entry, route, outcomes)
-        returned = any(dsn.wanted(entry, state.recipient) for state in states)
-        addresses = [state.recipient.address for state in states]
-        self._events.expired(entry.queue_id, entry.envelope.reverse_path, addresses, returned=returned)
+            await self.fail(entry, route, {state.recipient.address: self._expired(state.reply) for state in members})
+
+    def _expired(self, last: str) -> Outcome:
+        said = f"last answer: {last}" if last else "it was never attempted"
+        text = f"delivery time expired after {_days(self._settings.expire)}; {said}"
+        return Outcome(Verdict.PERM_MSG, EXPIRED, text, OURSELVES, own=True)
 
     def _by_route(self, entry: Entry, states: Sequence[RecipientState]) -> list[tuple[routing.Route, list[RecipientState]]]:
         """Recipients by their routes: a bounce leaves by the route of those it is about, and by no other."""
@@ -156,15 +155,23 @@ class Closing:
         await self.close(entry, route, recorded, closed, reasons)
 
     async def close(
-        self, entry: Entry, route: routing.Route, recorded: Mapping[str, Recorded], closed: bool, reasons: Sequence[str] = ()
+        self,
+        entry: Entry,
+        route: routing.Route,
+        recorded: Mapping[str, Recorded],
+        closed: bool,
+        reasons: Sequence[str] = (),
+        last: Mapping[str, Outcome] | None = None,
     ) -> None:
-        """Bounce what failed and is not told yet; then finish an entry that has no open recipient."""
+        """Bounce what failed and is not told yet, with the `last` answers of what expired; then finish an entry without open ones."""
         before = {state.recipient.address: state for state in entry.recipients}
         failures = [
-            _failure(before[address], one.outcome, reasons)
+            _failure(before[address], one.outcome, reasons, last.get(address) if last else None)
             for address, one in recorded.items()
             if one.state is State.FAILED and not one.told
         ]
+        if expired := [address for address, one in recorded.items() if one.outcome.status == EXPIRED]:
+            self._events.expired(entry.queue_id, entry.envelope.reverse_path, expired, returned=bool(failures))
         if failures:
             await self._bounce(entry, route.via, failures)
         if closed or failures:
@@ -273,12 +280,13 @@ class Closing:
             self._trouble.end(who)
 
 
-def _failure(state: RecipientState, outcome: Outcome, reasons: Sequence[str] = ()) -> dsn.Failure:
-    """What the bounce says of a recipient; of an expired one what was last heard, `state` being from before the end."""
+def _failure(state: RecipientState, outcome: Outcome, reasons: Sequence[str] = (), last: Outcome | None = None) -> dsn.Failure:
+    """What the bounce says of a recipient; of an expired one what was heard last: `last`, or what `state` remembers."""
     expired = outcome.own and outcome.status == EXPIRED
     if expired:
-        outcome = _last(state)
-    return dsn.Failure(state.recipient, outcome, tuple(reasons), expired=expired, maybe_relayed=state.maybe_relayed)
+        outcome = last or _last(state)
+    maybe_relayed = state.maybe_relayed or outcome.maybe_relayed
+    return dsn.Failure(state.recipient, outcome, tuple(reasons), expired=expired, maybe_relayed=maybe_relayed)
 
 
 def _last(state: RecipientState) -> Outcome:

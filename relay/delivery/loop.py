@@ -27,13 +27,14 @@ from relay.errors import CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
 from relay.model import Entry, State
-from relay.spool.base import Spool
+from relay.spool.base import Filter, Spool
 from relay.transports.base import Transport
 
 WINDOW = 1000
 """Groups of recipients (an entry's, with one route) under way in memory at once."""
 CLAIM = 200
 """Entries taken from the spool at once."""
+_STEP = 60.0  # seconds by which a clock may go back unnoticed
 _RECORDING = 5.0  # seconds that a known outcome may take to be recorded after the grace period of a drain
 
 
@@ -99,6 +100,7 @@ class Delivery:
         )
         self._wake = asyncio.Event()
         self._asleep_until = math.inf
+        self._offset = -math.inf  # of the clock, against time that only runs forward
         self._tasks: dict[asyncio.Task[None], Group] = {}
         self._under_way: dict[tuple[str, str], Group] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -180,6 +182,7 @@ class Delivery:
     async def _turn(self) -> float:
         """Send on its way what is due; returns for how long nothing is, in seconds."""
         now = self._clock()
+        await self._mind_the_clock(now)
         for pause in self._carrier.standing.calls(now):  # a pause that has run out is decided by one waiting message
             await self._spool.wake(pause.key, now, 1)
         room = WINDOW - len(self._tasks)
@@ -187,6 +190,14 @@ class Delivery:
         for entry in claimed:
             self._dispatch(entry, now)
         return 0.0 if claimed else await self._idle_time(room)
+
+    async def _mind_the_clock(self, now: float) -> None:
+        """A clock that stepped back would leave what is queued waiting for the old time."""
+        offset = now - asyncio.get_running_loop().time()
+        back, self._offset = self._offset - offset, offset
+        if back > _STEP:
+            self._events.warning(f"the clock stepped back {back:.0f} s: everything queued is tried now", "qmgr")
+            await self._spool.retry(Filter(now=now), now)
 
     async def _idle_time(self, room: int) -> float:
         """Seconds until something falls due (a minute at the longest; a commit or a finished task wakes earlier)."""
@@ -220,10 +231,6 @@ class Delivery:
         """Split an entry's recipients that were claimed at `now` by the way they go, and send each group on its way."""
         states = [s for s in entry.open if s.state is State.QUEUED and s.next_attempt <= now]
         states = [s for s in states if (entry.queue_id, s.recipient.address) not in self._under_way]
-        if now >= entry.arrived + self._settings.expire:
-            group = Group(entry, routing.Route("", ()), (), states, pinned=False)
-            self._spawn(group, self._closing.expire(entry, states))
-            return
         routes = routing.applicable(self._routes, self._with_providers(entry))
         ways: dict[tuple[str, tuple[str, ...], bool], Group] = {}
         for state in states:

@@ -189,7 +189,7 @@ class Smtp:
             found = [(error.stage, error.finding)] * len(job.recipients)
         connect_s, send_s = opened - started, time.monotonic() - opened
         return {
-            (job.queue_id, recipient.address): outcome(stage, finding, remote, connect_s, send_s)
+            (job.queue_id, recipient.address): outcome(stage, self._without_secrets(finding), remote, connect_s, send_s)
             for recipient, (stage, finding) in zip(job.recipients, found, strict=True)
         }
 
@@ -247,7 +247,7 @@ class Smtp:
                     await self._login(client)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             _drop(client)
-            raise self._without_secrets(trouble(client.stage, error)) from error
+            raise trouble(client.stage, error) from error
         except BaseException:
             _drop(client)
             raise
@@ -295,15 +295,15 @@ class Smtp:
                 return
         await client.auth_login(name, password)
 
-    def _without_secrets(self, found: Trouble) -> Trouble:
-        """A refused login may quote what it was sent."""
+    def _without_secrets(self, finding: Finding) -> Finding:
+        """A server may quote what it was sent, at any stage."""
         name, password = self._settings.username.encode(), self._settings.password.encode()
-        if password and isinstance(found.finding, esmtp.Reply):
-            text = found.finding.text
-            for secret in (b64encode(b"\0%s\0%s" % (name, password)), b64encode(password), password):
-                text = text.replace(secret.decode(), "[password]")
-            found.finding = esmtp.Reply(found.finding.code, text)
-        return found
+        if not password:
+            return finding
+        text = finding.text
+        for secret in (b64encode(b"\0%s\0%s" % (name, password)), b64encode(password), password):
+            text = text.replace(secret.decode(), "[password]")
+        return finding if text == finding.text else replace(finding, text=text)
 
     # One transaction.
 
