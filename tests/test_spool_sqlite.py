@@ -469,6 +469,19 @@ async def test_an_error_of_the_disk_is_trouble_until_a_test_write_works(spool: S
     await accept(spool, body=LARGE_BODY)
 
 
+async def test_a_file_taken_away_under_the_daemon_is_noticed(tmp_path: Path, spool: SqliteSpool) -> None:
+    """What goes into a removed file is gone at the next start: nothing is accepted until the old one is back."""
+    file = tmp_path / "spool" / "spool.db"
+    file.rename(tmp_path / "elsewhere")
+    assert not (await spool.probe(0)).ok
+    file.touch()
+    health = await spool.probe(0)
+    assert (False, True) == (health.ok, "removed or replaced under the daemon" in health.why)
+    (tmp_path / "elsewhere").rename(file)
+    assert (await spool.probe(0)).ok
+    assert await accept(spool)
+
+
 async def test_a_sync_that_fails_on_a_body_file_is_not_answered_as_stored(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file goes, no row is written."""
 

@@ -91,6 +91,7 @@ class SqliteSpool:
     def _look_around(self) -> None:
         try:
             files.create(self._directory / database.FILE)
+            self._identity = self._identify()
         except OSError as error:
             raise database.spool_error(error) from error
         self._bodies = files.Bodies(self._directory)
@@ -366,6 +367,8 @@ class SqliteSpool:
         """Look at the disk and refresh `health`; after an error a test write decides."""
         try:
             free = await _on(self._threads, self._free)
+            if await _on(self._threads, self._identify) != self._identity:
+                raise SpoolError(f"{database.FILE} was removed or replaced under the daemon: stop relay, bring the old one back, start it")
             if not self._health.ok:
                 await self._do(Trial())
                 await _on(self._threads, self._test_file)
@@ -386,6 +389,11 @@ class SqliteSpool:
         """Free octets; 0 when there is no inode left."""
         found = os.statvfs(self._directory)
         return 0 if found.f_files and not found.f_favail else found.f_bavail * found.f_frsize
+
+    def _identify(self) -> tuple[int, int]:
+        """What tells the file that is open from another one of its name."""
+        found = os.stat(self._directory / database.FILE)
+        return found.st_dev, found.st_ino
 
     def _test_file(self) -> None:
         fd = self._bodies.create(0)
