@@ -604,6 +604,36 @@ async def test_what_the_only_provider_turns_out_not_to_carry_is_bounced_with_the
     assert "the server takes 10 octets" in " ".join(parsed.as_string().split())
 
 
+async def test_what_cannot_be_carried_to_one_recipient_moves_that_one_only(stage: Stage) -> None:
+    """An address that the first provider's API does not know goes by the second; the others stay with the first."""
+    own = outcome(Verdict.PERM_MSG, "the API takes no quoted local parts", own=True)
+    first = stage.provider("first", lambda job, address: own if address == CAROL else outcome(Verdict.RETRY), split=True)
+    second = stage.provider("second")
+    stage.route("first", "second")
+    async with stage.running():
+        await stage.submit(BOB, CAROL)
+        await stage.events.wait("attempt", 3)
+        first.script = always(Verdict.OK)
+        stage.pass_time(61)
+        await stage.events.wait("removed")
+    assert ([(BOB,), (CAROL,), (BOB,)], [(CAROL,)]) == (first.seen, second.seen)
+
+
+async def test_a_message_that_its_transport_cannot_read_is_set_aside(stage: Stage) -> None:
+    """It was not handed over, so it is no unknown outcome; a spool in trouble is asked again by the schedule."""
+    stage.provider("ses", in_turn(CorruptEntry("x", "its body is short"), SpoolError("disk I/O error"), outcome(Verdict.OK)))
+    stage.route("ses")
+    async with stage.running():
+        bad = await stage.submit(BOB)
+        await stage.events.wait("corrupt", queue_id=bad)
+        later = await stage.submit(BOB)
+        await stage.events.wait("attempt", queue_id=later, status="deferred", maybe_relayed=False)
+        stage.pass_time(61)
+        await stage.events.wait("removed", queue_id=later)
+    assert [(bad, "its body is short")] == list(await stage.real.corrupt())
+    assert [] == stage.events.found("maybe_twice")
+
+
 async def test_a_paused_provider_that_could_carry_is_waited_for(stage: Stage) -> None:
     """A message that only a paused provider can carry is not bounced."""
     stage.provider("first", always(Verdict.PAUSE))

@@ -14,7 +14,7 @@ from functools import partial
 
 from relay import pauses, routing, verdicts
 from relay.delivery.closing import EXPIRED, OURSELVES, Closing
-from relay.errors import CannotCarry
+from relay.errors import CannotCarry, CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
 from relay.model import Entry, Job, Kind, Outcome, RecipientState, State, Verdict
@@ -50,6 +50,7 @@ class Group:
     order: tuple[str, ...]
     states: list[RecipientState]
     pinned: bool  # maybe relayed by the only provider of the order
+    refused: frozenset[tuple[str, CannotCarry]] = frozenset()  # providers that turned out not to be able to carry it
     begun: Begun | None = None  # an attempt whose outcome is not recorded yet
 
     @property
@@ -78,6 +79,7 @@ class _Made:
     outcomes: Mapping[str, Outcome]
     changes: Sequence[pauses.Change]
     refused: bool
+    corrupt: CorruptEntry | None
 
 
 class Carrier:
@@ -109,7 +111,7 @@ class Carrier:
         self._events = events
         self._metrics = metrics
         self._clock = clock
-        self._refusals: dict[tuple[str, str], CannotCarry] = {}
+        self._refusals: dict[tuple[str, str, str], CannotCarry] = {}
 
     async def carry(self, group: Group) -> None:
         """Take the first provider of the order that may be used and can carry the group; wait, hold or fail where none is."""
@@ -147,7 +149,7 @@ class Carrier:
         if lane is None:
             search.refusals.append((name, CannotCarry([f"no provider named {name} is configured"], "5.3.5")))
             return False
-        if known := self._refusals.get((group.entry.queue_id, name)):
+        if known := dict(group.refused).get(name):
             search.refusals.append((name, known))
             return False
         pause = self.standing.blocked(name, self._clock())
@@ -227,7 +229,7 @@ class Carrier:
             now = self._clock()
             number = await self._spool.begin(job.queue_id, addresses, name, group.route.name, now)
             group.begun = Begun(number, job.queue_id, name, group.route.name, addresses, self._clock())
-            outcomes = await self._ask(lane.transport, job, identities)
+            outcomes, corrupt = await self._ask(lane.transport, job, identities)
         except BaseException:
             self.standing.abandon(leave)
             raise
@@ -237,24 +239,35 @@ class Carrier:
         changes = self.standing.settle(leave, outcomes.values(), self._clock())
         refusal = _cannot_carry(outcomes.values())
         if refusal:
-            self._remember(job.queue_id, name, refusal)
+            self._remember(job.queue_id, addresses, name, refusal)
             outcomes = {address: _for_the_next(outcome) for address, outcome in outcomes.items()}
-        return _Made(group.begun, outcomes, changes, refusal is not None)
+        return _Made(group.begun, outcomes, changes, refusal is not None, corrupt)
 
     async def _choose_again(self, group: Group, addresses: Sequence[str]) -> None:
         await self._spool.postpone(group.entry.queue_id, addresses, self._clock())
         self._free(group, addresses)
 
-    def _remember(self, queue_id: str, name: str, refusal: CannotCarry) -> None:
+    def _remember(self, queue_id: str, addresses: Sequence[str], name: str, refusal: CannotCarry) -> None:
         """What was found out by asking need not be asked again: the next claim passes this provider by."""
-        self._refusals[queue_id, name] = refusal
-        if len(self._refusals) > REFUSALS:
+        self._refusals.update({(queue_id, address, name): refusal for address in addresses})
+        while len(self._refusals) > REFUSALS:
             del self._refusals[next(iter(self._refusals))]
 
-    async def _ask(self, transport: Transport, job: Job, identities: Sequence[str]) -> Mapping[str, Outcome]:
-        """The outcome of each recipient, whatever the transport does."""
+    def refused(self, queue_id: str, address: str, order: Iterable[str]) -> frozenset[tuple[str, CannotCarry]]:
+        """The providers of this order that turned out, once asked, not to be able to carry the message to this recipient."""
+        if not self._refusals:
+            return frozenset()
+        found = ((name, self._refusals.get((queue_id, address, name))) for name in order)
+        return frozenset((name, refusal) for name, refusal in found if refusal)
+
+    async def _ask(self, transport: Transport, job: Job, identities: Sequence[str]) -> tuple[Mapping[str, Outcome], CorruptEntry | None]:
+        """The outcome of each recipient, whatever the transport does, and what it could not read of the message."""
         try:
             answers = await transport.attempt([job])
+        except SpoolError as error:  # the message could not be read: it was not handed over
+            unread = Outcome(Verdict.RETRY, "4.3.0", str(error), OURSELVES, own=True)
+            corrupt = CorruptEntry(job.queue_id, error.why) if isinstance(error, CorruptEntry) else None
+            return {recipient.address: unread for recipient in job.recipients}, corrupt
         except Exception as error:
             self._events.bug(f"{job.queue_id}: transport of {transport.provider}", error)
             answers = {}
@@ -266,7 +279,7 @@ class Carrier:
                 self._events.bug(f"{job.queue_id}: {transport.provider} gave outcomes for other recipients", wrong)
             silent = Outcome(Verdict.UNKNOWN, "4.3.0", "internal error during the attempt", OURSELVES, own=True)
             ours = {address: ours.get(address, silent) for address in expected}
-        return {address: _about_the_job(outcome, identities) for address, outcome in ours.items()}
+        return {address: _about_the_job(outcome, identities) for address, outcome in ours.items()}, None
 
     async def _settle(self, group: Group, name: str, made: _Made) -> None:
         """Record first; then log, count, tell, bounce and finish."""
@@ -287,6 +300,8 @@ class Carrier:
         for change in made.changes:
             await self._tell_change(change)
         await self._closing.close(entry, group.route, recorded, closed, last=made.outcomes)
+        if made.corrupt:
+            raise made.corrupt
 
     def _tell_log(self, group: Group, name: str, address: str, one: Recorded, began: float, now: float) -> None:
         entry, outcome = group.entry, one.outcome
@@ -295,7 +310,7 @@ class Carrier:
         if one.state is State.QUEUED:
             next_attempt = one.next_attempt
             pause = self.standing.blocked(name, now)
-            passed_by = (entry.queue_id, name) in self._refusals
+            passed_by = (entry.queue_id, address, name) in self._refusals
             if passed_by or verdicts.CONSEQUENCES[outcome.verdict].fail_over is verdicts.FailOver.AT_ONCE:
                 others = (other for other in group.order if other != name and not self.standing.blocked(other, now))
                 next_provider = next(others, name)

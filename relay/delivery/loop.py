@@ -23,7 +23,7 @@ from relay import routing
 from relay.delivery.carry import Carrier, Group
 from relay.delivery.closing import SPOOL_RETRY, Closing, DeliverySettings
 from relay.delivery.trouble import SpoolTrouble
-from relay.errors import CorruptEntry, SpoolError
+from relay.errors import CannotCarry, CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
 from relay.model import Entry, State
@@ -232,13 +232,14 @@ class Delivery:
         states = [s for s in entry.open if s.state is State.QUEUED and s.next_attempt <= now]
         states = [s for s in states if (entry.queue_id, s.recipient.address) not in self._under_way]
         routes = routing.applicable(self._routes, self._with_providers(entry))
-        ways: dict[tuple[str, tuple[str, ...], bool], Group] = {}
+        ways: dict[tuple[str, tuple[str, ...], bool, frozenset[tuple[str, CannotCarry]]], Group] = {}
         for state in states:
             route = routing.choose(routes, state.recipient.address)
             order = routing.order(route, state, now) if route else ()
-            way = (route.name if route else "", order, state.maybe_relayed)
+            refused = self._carrier.refused(entry.queue_id, state.recipient.address, order)
+            way = (route.name if route else "", order, state.maybe_relayed, refused)
             if way not in ways:
-                ways[way] = Group(entry, route or routing.Route("", ()), order, [], state.maybe_relayed)
+                ways[way] = Group(entry, route or routing.Route("", ()), order, [], state.maybe_relayed, refused)
             ways[way].states.append(state)
         for group in ways.values():
             self._spawn(group, self._carrier.carry(group))

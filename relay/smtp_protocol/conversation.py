@@ -263,7 +263,7 @@ class Conversation:
         if not self._mail:
             raise Refusal("503 5.5.1 send MAIL and RCPT first")
         if not self._mail.recipients:
-            raise Refusal("554 5.5.1 no valid recipients")
+            raise Refusal("503 5.5.1 no valid recipients")
         self.asks = "DATA"
         self._events.append(Data(self._mail.envelope()))
 
