@@ -197,6 +197,17 @@ async def test_the_wake_call_comes_with_every_commit(spool: Spool) -> None:
 # Claims and leases
 
 
+async def test_who_waits_without_an_attempt_is_found_by_the_provider_waited_for(spool: Spool) -> None:
+    """Provider and route are noted where there was none; those of a recipient that was attempted stay."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    await attempt(spool, entry.queue_id, {"b@example.net": deferred(NOW)}, provider="first")
+    await spool.wait(entry.queue_id, ["a@example.net", "b@example.net"], "second", NOW + 100, "second", "default")
+    states = (await get(spool, entry.queue_id)).recipients
+    assert [("second", "default"), ("first", states[1].route)] == [(state.provider, state.route) for state in states]
+    assert [0, 1] == [state.attempts for state in states]
+    assert 1 == await spool.count(Filter(provider="second", now=NOW))
+
+
 async def test_claim_returns_the_oldest_due_first_and_not_more_than_asked(spool: Spool) -> None:
     """Order is by the time due, not by arrival."""
     first, second, third = [(await accept(spool, now=NOW + n)).queue_id for n in (0, 1, 2)]

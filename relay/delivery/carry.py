@@ -368,7 +368,8 @@ class Carrier:
         if self._clock() >= until:
             await self._closing.expire(group.entry, group.states)
             return
-        await self._closing.insist(lambda: self._spool.wait(group.entry.queue_id, group.addresses, key, until))
+        provider, queue_id = group.order[0], group.entry.queue_id
+        await self._closing.insist(lambda: self._spool.wait(queue_id, group.addresses, key, until, provider, group.route.name))
         self._free(group, group.addresses)
         if not any(pause.key == key for pause in self.standing.all()) and not self._crowded(key):
             # The pause ended while we wrote: nobody else would wake these.

@@ -181,8 +181,11 @@ class Spool(Protocol):
     async def postpone(self, queue_id: str, recipients: Sequence[str], until: float) -> None:
         """End a lease without an attempt: due again at `until`."""
 
-    async def wait(self, queue_id: str, recipients: Sequence[str], key: str, until: float) -> None:
-        """End a lease: the recipients wait for `key` (a paused provider or identity), at the longest to `until`."""
+    async def wait(self, queue_id: str, recipients: Sequence[str], key: str, until: float, provider: str = "", route: str = "") -> None:
+        """End a lease: the recipients wait for `key` (a paused provider or identity), at the longest to `until`.
+
+        `provider` and `route` are noted for recipients that were never attempted, so that they are found by them.
+        """
 
     async def wake(self, key: str | None, now: float, limit: int | None = None) -> int:
         """Make waiting recipients due now, oldest first (with None those of all keys, one key after the other); returns how many.

@@ -49,7 +49,11 @@ RECORD = (
 # Who may replace provider and route: an attempt always (2), a decision of our own that names one unless the recipient is
 # pinned (1), one that names none never (0).
 RENEW = "UPDATE recipient SET due = ? WHERE entry = ? AND address = ? AND due IS NOT NULL AND due <> next_attempt"
-POSTPONE = "UPDATE recipient SET due = ?, next_attempt = ?, waits = ? WHERE entry = ? AND address = ? AND due IS NOT NULL"
+WAIT = (
+    "UPDATE recipient SET due = ?, next_attempt = ?, waits = ?, provider = iif(attempts = 0, ?, provider), "
+    "route = iif(attempts = 0, ?, route) WHERE entry = ? AND address = ? AND due IS NOT NULL"
+)
+POSTPONE = "UPDATE recipient SET due = ?, next_attempt = ?, waits = NULL WHERE entry = ? AND address = ? AND due IS NOT NULL"
 _NOT_DUE = "UPDATE recipient SET due = NULL, waits = NULL WHERE entry = ?"
 _STEP = f"INSERT INTO step ({rows.STEP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 

@@ -20,7 +20,7 @@ from relay.errors import CorruptEntry, SpoolError, SpoolFull
 from relay.model import Entry, Outcome, State, Verdict
 from relay.spool import database, files, ids, rows
 from relay.spool.base import Begun, Counts, Filter, Health, Recorded, Step
-from relay.spool.changes import POSTPONE, RENEW, Changes
+from relay.spool.changes import POSTPONE, RENEW, WAIT, Changes
 from relay.spool.fresh import Fresh
 from relay.spool.incoming import SqliteIncoming
 from relay.spool.operations import (
@@ -207,15 +207,16 @@ class SqliteSpool:
 
     async def postpone(self, queue_id: str, recipients: Sequence[str], until: float) -> None:
         """End a lease without an attempt."""
-        await self._reschedule(queue_id, recipients, None, until)
-
-    async def wait(self, queue_id: str, recipients: Sequence[str], key: str, until: float) -> None:
-        """End a lease; the recipients wait for `key`."""
-        await self._reschedule(queue_id, recipients, key, until)
-
-    async def _reschedule(self, queue_id: str, recipients: Sequence[str], key: str | None, until: float) -> None:
         number = ids.number(queue_id)
-        await self._do(Reschedule(POSTPONE, [(until, until, key, number, address) for address in recipients], number))
+        await self._reschedule(POSTPONE, [(until, until, number, address) for address in recipients], number, until)
+
+    async def wait(self, queue_id: str, recipients: Sequence[str], key: str, until: float, provider: str = "", route: str = "") -> None:
+        """End a lease; the recipients wait for `key`."""
+        number = ids.number(queue_id)
+        await self._reschedule(WAIT, [(until, until, key, provider, route, number, address) for address in recipients], number, until)
+
+    async def _reschedule(self, sql: str, values: list[tuple[Any, ...]], number: int, until: float) -> None:
+        await self._do(Reschedule(sql, values, number))
         if until <= self._clock():
             self._wake()
 
