@@ -77,3 +77,11 @@ def apply(block: bytes, edits: Iterable[Edit]) -> bytes:
     if gone:
         block = b"".join(field for name, field in header.fields(block) if name not in gone)
     return above + block + below
+
+
+def strip(block: bytes, edits: Iterable[Edit]) -> bytes:
+    """The header block without the fields that leave with nobody, and otherwise as it came: what may be taken apart as MIME.
+
+    Below a line that is no field such fields would pass for text, and be re-encoded or handed over as text.
+    """
+    return apply(block, (edit for edit in edits if edit.kind is EditKind.REMOVE))

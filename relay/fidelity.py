@@ -181,9 +181,11 @@ class _Builder:
     def _leaf(self, part: Part, alternative: bool) -> None:
         if part.content_type == "text/calendar" and "method" in part.parameters and part.disposition != "attachment":
             self.lose("hard", _CALENDAR)
+        is_body = self._is_body(part, alternative)
         if part.encoding.startswith("x-"):
-            self.lose("cosmetic", f"transfer encoding {part.encoding[:40]} is not known; the part goes as it is")
-        if not self._is_body(part, alternative):
+            grade: Literal["hard", "cosmetic"] = "cosmetic" if is_body else "hard"  # a file would be another file
+            self.lose(grade, f"transfer encoding {part.encoding[:40]} is not known; the part goes as it is")
+        if not is_body:
             if part.content_type in _BODIES and not part.disposition and not part.filename:
                 self.lose("cosmetic", f"a further {part.content_type} part becomes an attachment")
             self.files.append(part)

@@ -35,7 +35,8 @@ _MAX_UU_LINES = 500_000  # 22 MB in lines of the usual length
 _FALSE_HIT = 1000  # what a line that only begins like a delimiter costs, in octets of MAX_SCAN
 
 _FIELDS = frozenset({"content-type", "content-transfer-encoding", "content-disposition", "content-id", "content-location"})
-_TYPE = re.compile(r"([^\s/;]+/[^\s/;]+)\s*(?=[;(]|$|[\w-]+\s*=)")  # a `;` may be missing: mailers have done that
+# A `;` may be missing: mailers have done that. Possessive, or a long value would be tried in every length.
+_TYPE = re.compile(r"([^\s/;(]++/[^\s/;(]++)\s*+(?=[;(]|$|[\w-]++\s*+=)")
 _PARAMETER = re.compile(r';([^=;"]*)(?:=\s*(?:"([^"\\]*+(?:\\.[^"\\]*+)*)"[^;]*|([^;]*)))?', re.S)
 _EXTENDED = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*?)")
 _UNSAFE_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
@@ -398,33 +399,34 @@ def _quoted(depth: int, pieces: list[str]) -> str:
     return (">" * depth + " " if depth else "") + "".join(pieces)
 
 
-def to_seven_bit(data: bytes) -> bytes:
-    """The message with every leaf part that has 8-bit octets or lines over 998 octets in quoted-printable or base64.
+def to_seven_bit(data: bytes, *, eight_bit: bool = True) -> bytes:
+    """The message with every leaf part that has lines over 998 octets, or 8-bit octets, in quoted-printable or base64.
 
-    Decoded content stays the same, and so does every byte outside these parts: raw 8-bit header fields, preambles and
-    epilogues too. Raises MimeError when such a part must not be touched (signed, encrypted, message/partial, an unknown
+    `eight_bit` False leaves parts with 8-bit octets alone where their lines are short. Decoded content stays the same, and
+    so does every byte outside these parts: raw 8-bit header fields, preambles and epilogues too; with no such part `data`
+    itself comes back. Raises MimeError when such a part must not be touched (signed, encrypted, message/partial, an unknown
     transfer encoding) or the message is beyond a cap.
     """
     pieces: list[bytes] = []
     done = 0
     message = parse(data)
-    for part in _to_encode(message):
+    for part in _to_encode(message, eight_bit):
         pieces += [data[done : part.start], _encoded(part, outermost=part is message)]
         done = part.end
     return b"".join([*pieces, data[done:]]) if pieces else data
 
 
-def _to_encode(part: Part) -> Iterator[Part]:
+def _to_encode(part: Part, eight_bit: bool) -> Iterator[Part]:
     """The leaf parts that need re-encoding, in order."""
     if part.parts:
         for child in part.parts:
-            for found in _to_encode(child):
+            for found in _to_encode(child, eight_bit):
                 if part.content_type in ("multipart/signed", "multipart/encrypted"):
                     raise MimeError(f"{part.content_type} with 8-bit text or long lines cannot be re-encoded")
                 yield found
         return
     raw = part.raw()
-    if raw.isascii() and not _has_long_line(raw):
+    if not (eight_bit and not raw.isascii()) and not _has_long_line(raw):
         return
     if part.maintype == "multipart" or part.content_type in ("message/partial", "message/external-body"):
         raise MimeError(f"{part.content_type} with 8-bit text or long lines cannot be re-encoded")

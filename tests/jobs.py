@@ -21,7 +21,7 @@ class MemoryMessage:
 
     def __post_init__(self) -> None:
         longest = max(map(len, self.data.split(b"\r\n")))
-        object.__setattr__(self, "header", header.split(self.data)[0])
+        object.__setattr__(self, "header", header.cut(self.data)[0])
         object.__setattr__(self, "facts", Facts(len(self.data), not self.data.isascii(), longest))
 
     async def read(self) -> bytes:

@@ -101,6 +101,12 @@ def test_a_torn_block_loses_its_hidden_fields_and_shows_ours() -> None:
     assert [EditKind.PREPEND, EditKind.REMOVE] == [edit.kind for edit in decided]
 
 
+def test_strip_only_takes_away() -> None:
+    """What no recipient may see goes, also below a line that is no field; nothing is added."""
+    changes = [Edit(EditKind.PREPEND, "Received: x\r\n"), Edit(EditKind.REMOVE, "bcc"), Edit(EditKind.APPEND, "\r\n")]
+    assert edits.strip(b"A: 1\r\ntorn\r\nBcc: c\r\n\td\r\nB: 2\r\n", changes) == b"A: 1\r\ntorn\r\nB: 2\r\n"
+
+
 def test_what_no_recipient_may_see_is_removed() -> None:
     """Bcc in both forms, Return-Path, the control headers of every dialect, and an mbox line."""
     block = (

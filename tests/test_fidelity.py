@@ -109,6 +109,7 @@ def test_rebuild(message: str, expected: tuple[str | None, str | None, list[str]
         ("Content-Type: text/plain; charset=iso-8859-1\n\nx", ("cosmetic", "text in iso-8859-1")),
         ("Subject: x\n\na\0b", ("cosmetic", "NUL")),
         ("Content-Transfer-Encoding: x-own\n\nx", ("cosmetic", "x-own")),
+        (multipart("mixed", TEXT, "Content-Type: application/zip\nContent-Transfer-Encoding: x-own\n\nx"), ("hard", "x-own")),
     ],
 )
 def test_losses(message: str, loss: tuple[str, str]) -> None:
@@ -252,3 +253,9 @@ def test_each_recipient_exactly_once(to: list[str], cc: list[str], recipients: l
         assert request.to
         others = {addresses.key(box.address) for box in (*request.to, *request.cc)}
         assert len(request.recipients) == 1 or others <= visible
+
+
+@pytest.mark.parametrize("pattern", ["src", "src ", "href=", "<meta ", "<meta charset", "cid:", "cid:a ", "background  ", "&#", "%", " "])
+def test_hostile_html_takes_no_longer_than_its_length(pattern: str) -> None:
+    """Whatever an HTML is made of, looking for pictures and its charset in it goes through it once."""
+    rebuilt("Content-Type: text/html\n\n" + pattern * (500_000 // len(pattern)))

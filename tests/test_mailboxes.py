@@ -75,3 +75,10 @@ def test_any_list(value: str) -> None:
 def test_hostile_lists_take_linear_time(piece: str) -> None:
     """A quarter of a megabyte of anything is read at once (the suite's time-out is the judge)."""
     parse(piece * (256 * 1024 // len(piece)))
+
+
+@pytest.mark.parametrize("pattern", ['"', '\\"', '" \\" ', "\\", "(", "()", "<", "<@", "<a,@b:", "@a,", ":", ";", " ", "a b@c ", "a"])
+def test_hostile_lists_take_no_longer_than_their_length(pattern: str) -> None:
+    """Whatever a field is made of, it is gone through once."""
+    for before in ("", '"', "(", "<"):
+        parse(before + pattern * (200_000 // len(pattern)))

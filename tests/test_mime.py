@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -545,3 +546,43 @@ def test_parsing_any_parameters(text: str, start: str) -> None:
     part = mime.parse(f"Content-Type: {start}{text}\r\nContent-Disposition: {start}{text}\r\n\r\n".encode("utf-8", "surrogatepass"))
     assert part.filename == mime.safe_name(part.filename)
     assert not set(part.filename) & set("/\\\r\n\0\u202e")
+
+
+@pytest.mark.parametrize("character", [*"ab/-;=*'\"\\(< ", "\t", "; ", "a=", 'a="', "*0*=", '\\"', "a/"])
+@pytest.mark.parametrize("before", ["", "a/", "a/b ", "a/b -", "a/b;", "a/b; x=", 'a/b; x="', "multipart/mixed; boundary="])
+def test_hostile_values_take_no_longer_than_their_length(before: str, character: str) -> None:
+    """A value as long as a line may be is read at once, whatever it is made of."""
+    many = character * (65_000 // len(character))
+    for after in ("", "/", '"', "=", "\x01"):
+        value = f"{before}{many}{after}".encode()
+        with contextlib.suppress(MimeError):
+            mime.parse(b"Content-Type: %b\r\nContent-Disposition: %b\r\nContent-Transfer-Encoding: %b\r\n\r\nx" % ((value,) * 3))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("text/html", "text/html"),
+        ("TEXT/HTML ;a=b", "text/html"),
+        ("text/html charset=utf-8", "text/html"),
+        ("text/html(comment); a=b", "text/html"),
+        ("text/html (comment)", "text/html"),
+        ("text/html charset", "text/plain"),
+        ("text/html/", "text/plain"),
+        ("text", "text/plain"),
+    ],
+)
+def test_content_types_with_less_or_more_than_they_need(value: str, expected: str) -> None:
+    """A comment or a missing semicolon does no harm; what is no type is text."""
+    assert expected == mime.parse(f"Content-Type: {value}\r\n\r\nx".encode()).content_type
+
+
+def test_long_lines_only() -> None:
+    """Where 8-bit text may stay, only parts with long lines are re-encoded."""
+    short = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ngrüße"
+    both = mixed(short, f"Content-Type: text/html\r\n\r\n{'é' * 600}")
+    after = mime.parse(mime.to_seven_bit(both.data, eight_bit=False))
+    assert ["", "base64"] == [part.encoding for part in after.parts]
+    assert [part.decoded() for part in both.parts] == [part.decoded() for part in after.parts]
+    alone = mixed(short).data
+    assert mime.to_seven_bit(alone, eight_bit=False) is alone

@@ -2,7 +2,8 @@
 
 A transport carries jobs to one provider and says what became of each recipient. It never raises for anything the
 remote did: refusals, time-outs, cut connections and garbage are Outcomes. An exception that escapes is our bug;
-`delivery` then defers the recipients and logs the traceback.
+`delivery` then defers the recipients and logs the traceback. SpoolError (CorruptEntry too) may escape `prepare` and
+`attempt` when a stored message cannot be read: nothing was handed over then.
 """
 
 from __future__ import annotations

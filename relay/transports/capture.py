@@ -3,7 +3,7 @@
 Each job becomes two files in one directory: `<queue id>.eml`, the message as it would have left, and `<queue id>.json`,
 its envelope and the fields one looks for; a further attempt for other recipients gets `<queue id>-2`. Both are synced
 before the outcome, the .json last: a name without it is an attempt that a crash cut short. Fails with a PAUSE outcome
-when the directory cannot be written; then nothing of the message stays.
+when the directory cannot be written, and with SpoolError when the message cannot be read; then nothing of it stays.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Promises: certificates are checked and AUTH never leaves in clear beyond this host; connections are kept and used again;
 every recipient gets exactly one outcome, judged by the reply's first digit and the stage (relay/verdicts.py). Fails
 only with Outcomes: until the final dot is handed over the message is surely not taken; after it, without a reply,
-nobody knows (UNKNOWN). A kept connection that is dead before it answered MAIL is replaced once, silently.
+nobody knows (UNKNOWN). Where the message cannot be read, SpoolError comes out, and the connection is cut before the dot.
+A kept connection that is dead before it answered MAIL is replaced once, silently.
 
 aiosmtplib connects, greets, starts TLS and logs in. From MAIL on relay/transports/conversation.py speaks, because the
 library parses addresses again, does not keep the stage, has no PIPELINING and sends a message as one buffer
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
@@ -23,7 +25,7 @@ from typing import Literal, cast
 import aiosmtplib
 
 from relay import edits, header, mime, verdicts
-from relay.model import Job, Message, Outcome, Verdict
+from relay.model import Edit, Job, Message, Outcome, Verdict
 from relay.transports import esmtp, net
 from relay.transports.base import Outcomes
 from relay.transports.conversation import CLOSING, SMALL, Connection, Finding, Found, Lost, Refused, Transaction, Trouble
@@ -346,9 +348,9 @@ async def _transaction(job: Job, extensions: esmtp.Extensions) -> Transaction:
     length = facts.size - len(block)
     body: AsyncIterator[bytes] | bytes | None = None
     must = eight_bit and "8bitmime" not in extensions
-    if (must or facts.longest_line > _MAX_LINE) and (converted := await _seven_bit(message, must)):
-        block, _ = header.cut(converted)
-        body, eight_bit = converted[len(block) :], eight_bit and not converted.isascii()
+    if (must or facts.longest_line > _MAX_LINE) and (converted := await _seven_bit(job, must)):
+        block, body = converted
+        eight_bit = eight_bit and not (block.isascii() and body.isascii())
         length = len(body)
     block = edits.apply(block, job.edits)
     size = len(block) + length
@@ -362,15 +364,29 @@ async def _transaction(job: Job, extensions: esmtp.Extensions) -> Transaction:
     return Transaction(mail, [esmtp.rcpt(recipient, extensions) for recipient in job.recipients], block, body, size)
 
 
-async def _seven_bit(message: Message, must: bool) -> bytes | None:
-    """The message re-encoded for 7-bit lines of 998 octets; None when it may not be touched and can go as it is."""
-    data = await message.read()
+async def _seven_bit(job: Job, must: bool) -> tuple[bytes, bytes] | None:
+    """Header block and rest of the message with lines of 998 octets, and 7 bits where it `must`; None when it goes as it is:
+    there is nothing to do, or it may not be touched."""
+    data = await job.message.read()
     try:
-        return await asyncio.to_thread(mime.to_seven_bit, data) if len(data) > _THREAD else mime.to_seven_bit(data)
+        convert = functools.partial(_convert, data, job.message.header, job.edits, must)
+        return await asyncio.to_thread(convert) if len(data) > _THREAD else convert()
     except mime.MimeError as error:
         if must:
             raise Trouble("mail", Refused(Verdict.PERM_MSG, "5.6.3", f"8BITMIME is not offered, and {error}")) from error
         return None
+
+
+def _convert(data: bytes, stored: bytes, changes: Sequence[Edit], must: bool) -> tuple[bytes, bytes] | None:
+    """Header block and rest, re-encoded; None when nothing changes. What no recipient may see is out before that: in a torn
+    header block it would become text."""
+    shown = edits.strip(stored, changes) + data[len(stored) :]
+    converted = mime.to_seven_bit(shown, eight_bit=must)
+    if converted is shown:
+        return None
+    block, body = header.split(converted)
+    ended = data.startswith(b"\r\n", len(stored))
+    return block, converted[len(block) if ended else body :]  # where no empty line was, the edits bring one
 
 
 async def _after(message: Message, skip: int) -> AsyncIterator[bytes]:

@@ -40,7 +40,7 @@ def expected(raw: bytes) -> tuple[list[bytes], bytes]:
     whole = normal(raw)
     if max(map(len, whole.split(b"\r\n"))) > LONGEST:
         with contextlib.suppress(mime.MimeError):  # signed, or beyond a limit: it goes as it is
-            whole = mime.to_seven_bit(whole)
+            whole = mime.to_seven_bit(whole, eight_bit=False)
     return kept(whole)
 
 

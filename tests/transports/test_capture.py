@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from relay.errors import CorruptEntry, SpoolError
 from relay.model import Edit, EditKind, Verdict
 from relay.transports import capture
 from relay.transports.base import Transport
 from relay.transports.capture import Capture, CaptureSettings
-from tests.jobs import HELLO, job
+from tests.jobs import HELLO, MemoryMessage, job
 
 ID = "687E7641C64007"
 
@@ -80,3 +82,17 @@ async def test_contract_of_the_rest(tmp_path: Path) -> None:
     kept = transport(tmp_path)
     assert (kept.provider, kept.max_batch, kept.concurrency, kept.carries_reports) == ("capture", 1, 4, True)
     assert kept.identity(job()) == ()
+
+
+@pytest.mark.parametrize("error", [SpoolError("the disk does not answer"), CorruptEntry("A", "cut short")])
+async def test_a_message_that_cannot_be_read(tmp_path: Path, error: SpoolError) -> None:
+    """The spool's trouble comes out as it is, and nothing is kept."""
+
+    class Unreadable(MemoryMessage):
+        async def read(self) -> bytes:
+            raise error
+
+    with pytest.raises(SpoolError) as raised:
+        await Capture(CaptureSettings("one", tmp_path)).attempt([replace(job(), message=Unreadable(HELLO))])
+    assert raised.value is error
+    assert os.listdir(tmp_path) == []

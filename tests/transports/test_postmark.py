@@ -14,20 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import edits, header
+from relay import directives, edits, header
 from relay.errors import CannotCarry
 from relay.model import Client, Envelope, Job, Outcome, Recipient, Verdict
 from relay.transports.http import Answer, Http
 from relay.transports.postmark import Payload, Postmark, PostmarkSettings, payload, read
 from relay.transports.postmark.request import MAX_REQUEST
 from tests.jobs import job
-from tests.servers import Act, HttpServer, Response
+from tests.servers import Act, HttpServer, Request, Response
 from tests.test_mime import MESSAGE_LIKE, corpus, stored
 
 DATA = Path(__file__).parent.parent / "data"
 TOKEN = "canary-0123456789"
 QUEUE_ID = "687E7641C64007"
-SETTINGS = PostmarkSettings("postmark", TOKEN)
+SETTINGS = PostmarkSettings("postmark", TOKEN, controls={"local": directives.DIALECTS})
 
 # Golden cases: message, recipients, settings.
 CASES: Mapping[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
@@ -53,12 +53,19 @@ def requests(data: bytes, recipients: Sequence[str], **settings: Any) -> tuple[P
     """The requests for a message accepted from the listener `local` for these recipients."""
     client = Client("local", "127.0.0.1", name="localhost", helo="app")
     envelope = Envelope("app@example.com", tuple(map(Recipient, recipients)))
-    block, _ = header.split(data)
+    block, body = header.cut(data)
     changes = edits.decide(
-        block, queue_id=QUEUE_ID, hostname="relay.example.com", client=client, envelope=envelope, arrived=1_795_197_421.0
+        block,
+        queue_id=QUEUE_ID,
+        hostname="relay.example.com",
+        client=client,
+        envelope=envelope,
+        arrived=1_795_197_421.0,
+        ended=body > len(block),
     )
     return payload(
         data,
+        block=block,
         queue_id=QUEUE_ID,
         recipients=recipients,
         changes=changes,
@@ -111,8 +118,9 @@ def test_every_recipient_is_in_one_request() -> None:
 def test_addresses_that_postmark_does_not_take_do_not_spoil_the_others() -> None:
     """A quoted local part has a request of its own, so that its refusal is its own; alone it is refused before sending."""
     odd = '"a b"@example.net'
-    found = requests(mail(f"To: {odd}, b@example.net\n"), [odd, "b@example.net", "postmaster"])
-    assert [("b@example.net",), (odd,), ("postmaster",)] == [request.addressed.recipients for request in found]
+    found = requests(mail(f"To: {odd}, b@example.net\n"), [odd, "b@example.net", "postmaster", "b@ü..example"])
+    assert [("b@example.net",), (odd,), ("postmaster",), ("b@ü..example",)] == [request.addressed.recipients for request in found]
+    assert ["", *["Postmark takes no recipient address of this form"] * 3] == [request.refusal for request in found]
     with pytest.raises(CannotCarry, match="no recipient address of this form"):
         requests(mail(f"To: {odd}\n"), [odd])
 
@@ -167,9 +175,56 @@ def test_no_header_can_be_injected() -> None:
     body = bodies(
         mail("X-Note: =?utf-8?q?a=0d=0aBcc:_evil=40example.com?=\nFrom: =?utf-8?q?x=0aTo=3A_y?= <a@example.com>\n"), ["b@example.net"]
     )[0]
-    assert {"Name": "X-Note", "Value": "a Bcc: evil@example.com"} in body["Headers"]
+    assert {"Name": "X-Note", "Value": "=?utf-8?q?a=0d=0aBcc:_evil=40example.com?="} in body["Headers"]
     assert '"x To: y" <a@example.com>' == body["From"]
     assert {"From", "To", "TextBody", "Headers", "Metadata", "MessageStream"} == set(body)
+
+
+TORN = mail("From: a@example.com\nTo: b@example.net\nSubject: first line\nof two\nBcc: secret@z.example\nX-PM-Tag: t\n", "grüße\n")
+
+
+def test_a_torn_header_block_hides_what_it_hid() -> None:
+    """What no recipient may see does not become text below a line that is no field; directives there are still obeyed."""
+    (request,) = requests(TORN, ["b@example.net"])
+    body = json.loads(request.body())
+    assert ("t", "first line", "of two\n\ngrüße\n") == (body["Tag"], body["Subject"], body["TextBody"])
+    assert b"secret" not in request.body()
+    assert b"X-PM" not in request.body()
+
+
+def test_headers_go_as_they_stand() -> None:
+    """An encoded comma does not come to separate addresses, nor does an encoded word end in a URL; nothing is cut."""
+    long = " ".join(["<id@example.com>"] * 5000)
+    fields = {
+        "Disposition-Notification-To": "=?utf-8?q?M=C3=BCller=2C_Anna?= <a@example.com>",
+        "List-Unsubscribe": "<https://example.com/u?t=?utf-8?q?a=3D?=&z=1>",
+        "References": long,
+        "X-Raw": f"ü=?utf-8?q?a?={'é' * 40_000}",
+    }
+    body = bodies(mail("".join(f"{name}: {value}\n" for name, value in fields.items()) + "X-Odd: a\n\tb\x1b\x00c\n"), ["b@example.net"])[0]
+    assert {**fields, "X-Odd": "a b c"} == {one["Name"]: one["Value"] for one in body["Headers"] if one["Name"] != "Message-ID"}
+
+
+@pytest.mark.parametrize(
+    ("listener", "tag"),
+    [("local", "t"), ("gone", None), ("", "t")],
+)
+def test_dialects_of_a_listener(listener: str, tag: str | None) -> None:
+    """A listener that is not configured any more obeys no control headers; mail that came by none is our own."""
+    data = mail("X-PM-Tag: t\n")
+    block = header.cut(data)[0]
+    (request,) = payload(
+        data, block=block, queue_id=QUEUE_ID, recipients=["b@example.net"], changes=(), settings=SETTINGS, listener=listener
+    )
+    assert tag == json.loads(request.body()).get("Tag")
+
+
+def test_an_international_domain_goes_as_postmark_takes_it() -> None:
+    """The request holds A-labels, the outcome the address of the envelope."""
+    (request,) = requests(mail("To: b@bücher.example\n"), ["b@bücher.example"])
+    assert "b@xn--bcher-kva.example" == json.loads(request.body())["To"]
+    said = b'{"ErrorCode":0,"Message":"Message OK, but will not deliver to these inactive addresses: b@xn--bcher-kva.example."}'
+    assert {"b@bücher.example": Verdict.PERM_RCPT} == verdicts_of(said, request)
 
 
 def test_metadata_limits() -> None:
@@ -284,6 +339,53 @@ def test_replies(row: dict[str, Any]) -> None:
     assert not first.own
 
 
+def verdicts_of(body: bytes, request: Payload, status: int = 200) -> dict[str, Verdict]:
+    """What a reply means for each recipient."""
+    outcomes = read(Answer(status, {}, body, "host[192.0.2.1]:443", 0.0, 0.0), request, token_length=1)
+    return {recipient: outcome.verdict for recipient, outcome in outcomes.items()}
+
+
+@pytest.mark.parametrize(
+    ("inactive", "named"),
+    [
+        ("o'brien@x.example", {"o'brien@x.example"}),
+        ("'o'brien@x.example'", {"o'brien@x.example"}),
+        ("'brien@x.example', ann@x.example.", {"brien@x.example", "Ann@x.example"}),
+        ("<ann@x.example>; joann@x.example", {"Ann@x.example"}),
+        ("ann@x.example.net, -ann@x.example, ann@x.example-z", set()),
+        ("ann@x.example, ann@x.example. Inactive recipients are", {"Ann@x.example"}),
+    ],
+)
+def test_who_is_named(inactive: str, named: set[str]) -> None:
+    """An apostrophe belongs to the address or quotes it; part of another address is nobody's."""
+    (request,) = requests(
+        mail("To: o'brien@x.example, brien@x.example, Ann@x.example\n"), ["o'brien@x.example", "brien@x.example", "Ann@x.example"]
+    )
+    said = {"ErrorCode": 0, "Message": f"Message OK, but will not deliver to these inactive addresses: {inactive}"}
+    found = verdicts_of(json.dumps(said).encode(), request)
+    assert named == {recipient for recipient, verdict in found.items() if verdict is Verdict.PERM_RCPT}
+    assert {Verdict.OK, Verdict.PERM_RCPT} >= set(found.values())
+
+
+@pytest.mark.parametrize("text", ["a" * 40_000, "a@" * 20_000, "'" * 40_000, "o'" * 20_000])
+def test_a_long_reply_is_read_in_time(text: str) -> None:
+    """However a reply is written, looking for recipients in it takes no longer than its length warrants."""
+    (request,) = requests(mail("To: o'brien@x.example\n"), ["o'brien@x.example"])
+    said = json.dumps({"ErrorCode": 406, "Message": f"Found inactive addresses: {text}"}).encode()
+    for _ in range(20):
+        assert {"o'brien@x.example": Verdict.PERM_RCPT} == verdicts_of(said, request, 422)
+
+
+@given(
+    st.text(max_size=40) | st.sampled_from(["Mon, 20 Nov 2026 10:00:00 +99999999999999999", "Mon, 20 Nov 9999 23:59:59 -2359"]), st.text()
+)
+def test_any_retry_after(after: str, date: str) -> None:
+    """An absurd date is none."""
+    for now in (date, "Mon, 20 Nov 2026 10:00:00 GMT"):
+        outcomes = read(Answer(429, {"retry-after": after, "date": now}, b"", "host[192.0.2.1]:443", 0.0, 0.0), ALONE, token_length=1)
+        assert Verdict.THROTTLE is outcomes["ann@example.net"].verdict
+
+
 @given(st.integers(100, 599), st.one_of(st.binary(max_size=60), JSON.map(lambda value: json.dumps(value).encode())))
 def test_any_reply(status: int, body: bytes) -> None:
     """Whatever is answered, each recipient has one outcome, and only a 2xx that says so means that the mail was taken."""
@@ -386,3 +488,40 @@ async def test_a_token_that_is_quoted_back_is_not_repeated() -> None:
     assert "401 10 BadToken: no server has the token [token]" == outcome.reply
     assert f"({len(TOKEN)} characters)" in outcome.mend
     assert TOKEN not in repr(outcome)
+
+
+async def test_an_address_that_postmark_does_not_take_is_never_sent() -> None:
+    """Its finding is our own, so that another provider may be asked for it; the others go."""
+    odd = '"a b"@example.net'
+    async with HttpServer(lambda _: Response(200, b'{"ErrorCode":0,"Message":"OK"}')) as server:
+        outcomes = await attempt(server, job(odd, "b@example.net", "postmaster", data=mail("To: b@example.net\n")))
+    assert ["b@example.net"] == [json.loads(request.body)["To"] for request in server.requests]
+    assert Verdict.OK is outcomes[QUEUE_ID, "b@example.net"].verdict
+    for address in (odd, "postmaster"):
+        outcome = outcomes[QUEUE_ID, address]
+        assert (Verdict.PERM_MSG, "5.1.3", True, "relay") == (outcome.verdict, outcome.status, outcome.own, outcome.remote)
+
+
+async def test_who_is_refused_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a reply refuses one of several recipients and names nobody, the next attempt has a request for each."""
+    monkeypatch.setattr("relay.transports.postmark._APART", 1)
+    to = ("a@example.net", "b@bad.example")
+
+    def answer(request: Request) -> Response:
+        if b"bad.example" in request.body:
+            return Response(422, b'{"ErrorCode":300,"Message":"Error parsing \'To\': Illegal email domain in address"}')
+        return Response(200, b'{"ErrorCode":0,"Message":"OK"}')
+
+    async with HttpServer(answer) as server:
+        transport = Postmark(SETTINGS, Http(base_url=server.url, timeout=5, concurrency=2))
+
+        async def once(queue_id: str) -> list[tuple[int, Verdict]]:
+            prepared = await transport.prepare(job(*to, data=mail(f"To: {', '.join(to)}\n"), queue_id=queue_id))
+            return [(len(one.recipients), outcome.verdict) for one in prepared for outcome in (await transport.attempt([one])).values()]
+
+        together = [(2, Verdict.RETRY), (2, Verdict.RETRY)]
+        assert together == await once("A")
+        assert [(1, Verdict.OK), (1, Verdict.PERM_RCPT)] == await once("A")
+        assert together == await once("B")
+        assert together == await once("A"), "only so many are remembered"
+        await transport.aclose()

@@ -6,13 +6,17 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from relay.model import Edit, EditKind, Job, Outcome, Recipient, Verdict
+from relay import header
+from relay.edits import decide
+from relay.errors import CorruptEntry, SpoolError
+from relay.model import Client, Edit, EditKind, Envelope, Job, Outcome, Recipient, Verdict
 from relay.transports.conversation import Connection
 from relay.transports.smtp import Smtp, SmtpSettings
 from tests.jobs import HELLO, MemoryMessage, job
@@ -714,3 +718,96 @@ def test_credentials_in_clear_are_refused() -> None:
     with pytest.raises(ValueError, match="credentials"):
         SmtpSettings("p", "mail.example.net", 25, "relay.test", tls="none", username="u", password="p")
     assert "canary" not in repr(SmtpSettings("p", "localhost", 25, "relay.test", tls="none", username="u", password="canary"))
+
+
+BLOCK = b"From: a@x.example\r\nTo: b@y.example\r\nDate: d\r\nMessage-ID: <1@x>\r\n"
+TORN = BLOCK + b"Subject: first line\r\nof two\r\nBcc: secret@z.example\r\nX-PM-Tag: t\r\n\r\n"
+
+
+def as_stored(data: bytes) -> Job:
+    """A job with the edits that are decided when such a message is accepted."""
+    block, body = header.cut(data)
+    client = Client("local", "127.0.0.1")
+    envelope = Envelope("a@x.example", (Recipient("b@y.example"),))
+    edits = decide(block, queue_id=ID, hostname="h", client=client, envelope=envelope, arrived=0.0, ended=body > len(block))
+    return job("b@y.example", data=data, edits=edits)
+
+
+@pytest.mark.parametrize("extensions", [("8BITMIME",), ()])
+@pytest.mark.parametrize(
+    "text", ["grüße aus dem Haus an der Straße\r\n", "ü" * 600 + "\r\n", "z" * 1200 + "\r\n", "plain\r\n" * 40_000 + "é\r\n"]
+)
+async def test_a_torn_header_block_hides_what_it_hid(extensions: tuple[str, ...], text: str) -> None:
+    """What no recipient may see is gone, re-encoded or not, below a line that is no field too."""
+    server = SmtpServer(extensions=extensions)
+    async with talking(server) as transport:
+        assert (await only(transport, as_stored(TORN + text.encode()))).verdict is Verdict.OK
+    message = server.mails[0].message
+    arrived = message_from_bytes(message)
+    whole = message + cast(bytes, arrived.get_payload(decode=True))
+    assert b"secret" not in whole
+    assert b"X-PM" not in whole
+    assert b"of two" in whole
+    assert arrived["Subject"] == "first line"
+
+
+@pytest.mark.parametrize("extensions", [("8BITMIME",), ()])
+@pytest.mark.parametrize("lines", ["grüße\r\nohne Kopf und Leerzeile\r\n", "ü" * 600 + "\r\n"])
+async def test_a_body_without_an_empty_line_before_it(extensions: tuple[str, ...], lines: str) -> None:
+    """It gets one empty line and no more, re-encoded or not."""
+    server = SmtpServer(extensions=extensions)
+    async with talking(server) as transport:
+        await only(transport, as_stored(BLOCK + lines.encode()))
+    assert message_from_bytes(server.mails[0].message).get_payload(decode=True) == lines.encode()
+
+
+async def test_eight_bit_text_beside_a_long_line() -> None:
+    """Where 8BITMIME is offered only the part with the long line is re-encoded."""
+    text = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ngrüße\r\n".encode()
+    long = b"Content-Type: text/html\r\n\r\n" + b"x" * 1200 + b"\r\n"
+    server = SmtpServer()
+    async with talking(server) as transport:
+        await only(
+            transport, job(data=b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + text + b"--b\r\n" + long + b"--b--\r\n")
+        )
+    message = server.mails[0].message
+    assert text in message
+    assert max(map(len, message.split(b"\r\n"))) <= 998
+    assert b"BODY=8BITMIME" in server.mails[0].mail
+
+
+async def test_a_long_line_that_is_no_text() -> None:
+    """A long header field is no reason to touch the parts."""
+    data = b"X-Long: " + b"x" * 1200 + b"\r\nContent-Type: text/plain; charset=utf-8\r\n\r\ncaf\xc3\xa9\r\n"
+    server = SmtpServer()
+    async with talking(server) as transport:
+        await only(transport, job(data=data))
+    assert server.mails[0].message == data
+
+
+@dataclass(frozen=True)
+class Unreadable(MemoryMessage):
+    """A message whose octets cannot be had, or only some."""
+
+    error: SpoolError = field(default_factory=lambda: SpoolError("the disk does not answer"))
+
+    async def read(self) -> bytes:
+        raise self.error
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self.data[: 256 * 1024]
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SpoolError("the disk does not answer"), CorruptEntry(ID, "cut short")])
+@pytest.mark.parametrize("data", [HELLO, HELLO + b"text\r\n" * 100_000], ids=["small", "large"])
+async def test_a_message_that_cannot_be_read(data: bytes, error: SpoolError) -> None:
+    """The spool's trouble comes out as it is, and nothing was handed over; the next message goes."""
+    server = SmtpServer()
+    async with talking(server) as transport:
+        given = replace(job(), message=Unreadable(data, error))
+        with pytest.raises(SpoolError) as raised:
+            await transport.attempt([given])
+        assert raised.value is error
+        assert server.mails == []
+        assert (await only(transport)).verdict is Verdict.OK

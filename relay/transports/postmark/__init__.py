@@ -15,10 +15,12 @@ from relay import verdicts
 from relay.model import Job, Outcome, Verdict
 from relay.transports.base import Outcomes
 from relay.transports.http import Http, HttpTrouble
-from relay.transports.postmark.reply import read
+from relay.transports.postmark.reply import nobody_named, read
 from relay.transports.postmark.request import Payload, PostmarkSettings, payload
 
 _IN_THREAD = 256 * 1024  # octets; a message above this is taken apart beside the event loop
+
+_APART = 1000  # messages remembered; one that is forgotten, or a restart, costs a further request
 
 
 class Postmark:
@@ -30,6 +32,7 @@ class Postmark:
     def __init__(self, settings: PostmarkSettings, http: Http) -> None:
         self._settings = settings
         self._http = http
+        self._apart: dict[str, None] = {}  # in order
         self._headers = {
             "X-Postmark-Server-Token": settings.token,
             "Accept": "application/json",
@@ -52,11 +55,13 @@ class Postmark:
         build = functools.partial(
             payload,
             message,
+            block=job.message.header,
             queue_id=job.queue_id,
             recipients=[recipient.address for recipient in job.recipients],
             changes=job.edits,
             settings=self._settings,
             listener=job.listener,
+            apart=job.queue_id in self._apart,
         )
         requests = await asyncio.to_thread(build) if len(message) > _IN_THREAD else build()
         known = {recipient.address: recipient for recipient in job.recipients}
@@ -74,9 +79,17 @@ class Postmark:
         outcomes: dict[tuple[str, str], Outcome] = {}
         for job in jobs:
             assert isinstance(job.plan, Payload)
-            found = await self._post(job.plan)
+            found = _unsent(job.plan) if job.plan.refusal else await self._post(job.plan)
+            if len(found) > 1 and nobody_named(found):
+                self._keep_apart(job.queue_id)
             outcomes |= {(job.queue_id, recipient): outcome for recipient, outcome in found.items()}
         return outcomes
+
+    def _keep_apart(self, queue_id: str) -> None:
+        """From now on a request for each recipient: one of them is refused, and nobody says which."""
+        self._apart[queue_id] = None
+        if len(self._apart) > _APART:
+            del self._apart[next(iter(self._apart))]
 
     async def _post(self, request: Payload) -> dict[str, Outcome]:
         try:
@@ -93,6 +106,11 @@ class Postmark:
     async def aclose(self) -> None:
         """Close idle connections."""
         await self._http.aclose()
+
+
+def _unsent(request: Payload) -> dict[str, Outcome]:
+    outcome = Outcome(Verdict.PERM_MSG, "5.1.3", request.refusal, "relay", own=True)
+    return dict.fromkeys(request.addressed.recipients, outcome)
 
 
 __all__ = ["Payload", "Postmark", "PostmarkSettings", "payload", "read"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
-from relay import verdicts
+from relay import address, verdicts
 from relay.model import Outcome, Verdict
 from relay.transports import net
 from relay.transports.http import Answer
@@ -24,7 +24,7 @@ from relay.transports.postmark.request import Payload
 _ROWS: Mapping[tuple[int, int], tuple[Verdict, str, str]] = {
     (401, 10): (Verdict.PAUSE, "4.7.8", "BadToken"),
     (503, 100): (Verdict.RETRY, "4.3.2", "Maintenance"),
-    (500, 101): (Verdict.RETRY, "4.3.0", "InternalError"),
+    (500, 101): (Verdict.UNKNOWN, "4.4.2", "InternalError"),  # nobody says whether it was before or after the message was taken
     (422, 300): (Verdict.PERM_MSG, "5.6.0", "InvalidRequest"),
     (422, 400): (Verdict.CONFIG, "4.7.1", "SenderNotFound"),
     (422, 401): (Verdict.CONFIG, "4.7.1", "SenderNotConfirmed"),
@@ -67,11 +67,13 @@ _MENDS = {
 _MEND_401 = _MENDS[10]
 _MEND_403 = "a security layer in front of the API refused the request; if it goes on, tell Postmark support when it began"
 _MAX_RETRY_AFTER = 86400.0  # seconds
+_MAX_DATE = 100  # characters
 _MAX_READ = 32 * 1024  # characters of a reply's text that are looked at; 50 addresses take 13 thousand
 _FIELD = re.compile(r"(?:Invalid|Error parsing) '(To|Cc|Bcc)'")
 _INACTIVE = "inactive addresses:"
 _PARTIAL = "Message OK, but will not deliver to these inactive addresses"
-_ADDRESS = re.compile(r"[^\s,;<>\"'()]+@[^\s,;<>\"'()]+")
+_ATOM = r"\w.!#$%&*+/=?^`{|}~-"  # what an address is made of before its @, without the apostrophe
+_OTHERS_REFUSED = "4.1.3"
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
@@ -181,24 +183,38 @@ def _by_recipient(reply: _Reply, refusal: Outcome, request: Payload) -> dict[str
         if not named and len(boxes) == 1:
             named = {boxes[0].address}
         bad = replace(refusal, verdict=Verdict.PERM_RCPT, status="5.1.3")
-        rest = replace(refusal, verdict=Verdict.RETRY, status="4.1.3")  # nothing was sent; the next request is without the bad ones
+        rest = replace(refusal, verdict=Verdict.RETRY, status=_OTHERS_REFUSED)  # nothing was sent; the next request is without the bad ones
         return {recipient: bad if recipient in named else rest for recipient in everybody}
     return dict.fromkeys(everybody, refusal)
 
 
+def nobody_named(outcomes: Mapping[str, Outcome]) -> bool:
+    """Whether a request was refused for one of its recipients and the reply does not say for which."""
+    return {outcome.status for outcome in outcomes.values()} == {_OTHERS_REFUSED}
+
+
 def _named(text: str, recipients: Sequence[str]) -> set[str]:
-    """The recipients whose address stands in `text`, where Postmark writes it in lower case."""
-    found = {token.rstrip(".").lower() for token in _ADDRESS.findall(text)}
-    return {recipient for recipient in recipients if recipient.lower() in found}
+    """The recipients whose address stands in `text`, where Postmark writes it in lower case.
+
+    The known addresses are looked for, the longest first: an apostrophe may belong to an address or quote it, which a text
+    alone does not tell. A quoting one stands behind what can be in no address.
+    """
+    known: dict[str, set[str]] = {}
+    for recipient in recipients:
+        for form in (recipient.lower(), address.key(recipient)):
+            known.setdefault(form, set()).add(recipient)
+    forms = "|".join(re.escape(form) for form in sorted(known, key=len, reverse=True))
+    found = re.findall(rf"(?<![{_ATOM}])(?<![{_ATOM}]')(?:{forms})(?!\.?[\w-])", text.lower())
+    return {recipient for form in found for recipient in known[form]}
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from now, at most a day; a date counts from the reply's own Date (RFC 9110 §10.2.3)."""
-    value = headers.get("retry-after", "").strip()
+    value, now = headers.get("retry-after", "")[:_MAX_DATE].strip(), headers.get("date", "")[:_MAX_DATE]
     if _SECONDS.fullmatch(value):
         return min(float(value), _MAX_RETRY_AFTER)
     try:
-        wait = (parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
-    except (ValueError, TypeError):
+        wait = (parsedate_to_datetime(value) - parsedate_to_datetime(now)).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return min(max(wait, 0.0), _MAX_RETRY_AFTER)

@@ -42,13 +42,16 @@ _NOT_SENT = frozenset(
     | {"dkim-signature", "domainkey-signature", "authentication-results", "resent-bcc", "from "}
 )
 _NOT_SENT_PREFIXES = ("content-", "arc-", "x-google-", *edits.CONTROL_PREFIXES)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 # What the API takes as a mailbox (Postmark support article 1180): no quoted local part, no address literal.
 _MAILBOX = re.compile(r"[a-z0-9.!#$%&'`*+\-/=^_{|}~]+@(?:\.?[a-z0-9-])+", re.I)
+_REFUSAL = "Postmark takes no recipient address of this form"
 
 
 @dataclass(frozen=True, slots=True)
 class PostmarkSettings:
-    """A configured Postmark account. `controls` says which dialects each listener obeys; one not named obeys all."""
+    """A configured Postmark account. `controls` says which dialects each listener obeys: one not named
+    obeys none, and mail from no listener all."""
 
     provider: str
     token: str = field(repr=False)
@@ -64,7 +67,8 @@ class PostmarkSettings:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One request. `content` is the JSON object without the recipients, shared by all requests of a message."""
+    """One request. `content` is the JSON object without the recipients, shared by all requests of a message. One with a
+    `refusal`, which says why Postmark takes no such recipient, is never sent."""
 
     path: str
     addressed: Addressed
@@ -73,6 +77,7 @@ class Payload:
     stream: str
     template: str
     losses: tuple[Loss, ...] = ()
+    refusal: str = ""
 
     @property
     def identities(self) -> tuple[str, ...]:
@@ -91,26 +96,53 @@ class Payload:
 
     def _opening(self) -> bytes:
         lists = {"To": self.addressed.to, "Cc": self.addressed.cc, "Bcc": self.addressed.bcc}
-        fields = {name: ", ".join(mailboxes.write(box.name, box.address) for box in boxes) for name, boxes in lists.items() if boxes}
+        fields = {
+            name: ", ".join(mailboxes.write(box.name, _sendable(box.address)) for box in boxes) for name, boxes in lists.items() if boxes
+        }
         return _json(fields)[:-1] + b","
 
 
 def payload(
-    message: bytes, *, queue_id: str, recipients: Sequence[str], changes: Sequence[Edit], settings: PostmarkSettings, listener: str = ""
+    message: bytes,
+    *,
+    block: bytes,
+    queue_id: str,
+    recipients: Sequence[str],
+    changes: Sequence[Edit],
+    settings: PostmarkSettings,
+    listener: str = "",
+    apart: bool = False,
 ) -> tuple[Payload, ...]:
-    """The requests that carry a stored message to `recipients`, each of whom is in exactly one.
+    """The requests that carry a stored message, whose header block is `block`, to `recipients`, each of whom is in exactly one;
+    with `apart` each has one of his own.
 
     The header is taken as it leaves (`changes` applied), directives from the header as it came. Raises CannotCarry.
     """
-    block, _ = header.split(message)
-    asked = directives.read(block, settings.controls.get(listener, directives.DIALECTS))
+    asked = directives.read(block, settings.controls.get(listener, ()) if listener else directives.DIALECTS)
+    shown = edits.strip(block, changes) + message[len(block) :]  # a torn block ends sooner as MIME: nothing hidden may follow
     try:
-        rebuilt = fidelity.rebuild(mime.parse(message))
+        rebuilt = fidelity.rebuild(mime.parse(shown))
     except mime.MimeError as error:
         raise CannotCarry([str(error)]) from error
-    draft = _Draft(edits.apply(block, changes), asked, rebuilt, settings, queue_id)
-    addressed = fidelity.address(draft.block, recipients, limit=MAX_RECIPIENTS, alone=lambda recipient: not _MAILBOX.fullmatch(recipient))
-    return draft.payloads(addressed)
+    draft = _Draft(edits.apply(header.split(shown)[0], changes), asked, rebuilt, settings, queue_id)
+    return draft.payloads(
+        fidelity.address(draft.block, recipients, limit=MAX_RECIPIENTS, alone=lambda recipient: apart or not _takes(recipient))
+    )
+
+
+def _sendable(recipient: str) -> str:
+    """The address with its domain as A-labels, where it has such a form."""
+    if recipient.isascii():
+        return recipient
+    local, domain = address.split(recipient)
+    try:
+        return f"{local}@{address.domain_ascii(domain)}"
+    except address.AddressError:
+        return recipient
+
+
+def _takes(recipient: str) -> bool:
+    return _MAILBOX.fullmatch(_sendable(recipient)) is not None
 
 
 class _Draft:
@@ -129,8 +161,9 @@ class _Draft:
 
     def payloads(self, addressed: Sequence[Addressed]) -> tuple[Payload, ...]:
         """The requests; raises CannotCarry with all reasons, a hard loss among them unless settings take it."""
-        if not any(_MAILBOX.fullmatch(recipient) for request in addressed for recipient in request.recipients):
-            self._reasons.append("Postmark takes no recipient address of this form")
+        refusals = ["" if all(map(_takes, request.recipients)) else _REFUSAL for request in addressed]
+        if all(refusals):
+            self._reasons.append(_REFUSAL)
         shown = {address.key(box.address) for name in ("to", "cc") for box in fidelity.mailboxes_in(self.block, name)}
         if len(addressed) > 1 or shown - {address.key(recipient) for recipient in addressed[0].recipients}:
             self._losses.append(Loss("cosmetic", "To and Cc show only the recipients of each request"))
@@ -142,7 +175,10 @@ class _Draft:
             path = "/email/withTemplate" if self._asked.template else "/email"
             stream = str(content["MessageStream"])
             losses = tuple(self._losses)
-            requests = tuple(Payload(path, request, encoded, self._domain, stream, self._asked.template, losses) for request in addressed)
+            requests = tuple(
+                Payload(path, request, encoded, self._domain, stream, self._asked.template, losses, refusal)
+                for request, refusal in zip(addressed, refusals, strict=True)
+            )
             largest = max(request.size for request in requests)
             if largest <= MAX_REQUEST:
                 return requests
@@ -205,10 +241,11 @@ class _Draft:
         return replace(box, address=mended) if _MAILBOX.fullmatch(mended) else None
 
     def _headers(self) -> list[dict[str, str]]:
-        """Every other field, in order, duplicates kept. Date is set by Postmark; Message-ID given here is kept."""
+        """Every other field, in order and as it stands (its encoded words too), duplicates kept. Date is set by Postmark;
+        Message-ID given here is kept."""
         kept = []
         for name, whole in header.fields(self.block):
-            value = header.text(header.value(whole))
+            value = _CONTROL.sub(" ", mime.decode(header.value(whole), "")).strip()
             if name == "sender":
                 self._losses.append(Loss("cosmetic", "the Sender field is left out"))
             if value and name not in _NOT_SENT and not name.startswith(_NOT_SENT_PREFIXES):
