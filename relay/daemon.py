@@ -2,8 +2,9 @@
 
 The only room that knows all the concrete classes. It decides nothing about mail: the parts start from the spool
 outwards (spool, admin, delivery, listeners) and stop the other way, so that what is accepted always has a place to go
-and what is under way can end. SIGTERM and SIGINT drain: nothing new, what is under way ends within `GRACE`; a second
-signal ends at once, which the spool survives as it survives a crash.
+and what is under way can end. SIGTERM and SIGINT drain: nothing new, sessions and attempts under way end within `GRACE`;
+a second signal ends at once, which the spool survives as it survives a crash. Other signals that would kill a process
+which does not know them get a line in the log.
 
 Fails before `ready` with ConfigError, SpoolBusy, SpoolError or Unavailable; each holds a sentence for the admin.
 """
@@ -40,6 +41,7 @@ from relay.transports.smtp import Smtp, SmtpSettings
 GRACE = 30.0  # seconds that sessions and attempts under way are given at the end
 PROBE = 5.0  # seconds between two looks at the disk
 PURGE = 600.0  # seconds between two rounds of forgetting history and bodies
+RELOAD = "SIGHUP: reload is not built yet; a changed configuration needs a restart"
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,8 @@ class Daemon:
             await admin.start()
             stack.push_async_callback(admin.stop)
             await delivery.start()
-            stack.push_async_callback(delivery.drain, GRACE)
+            stack.push_async_callback(_wind_up, listeners, delivery)
             await listeners.start()
-            stack.push_async_callback(listeners.stop, GRACE)
 
             chores = asyncio.create_task(self._keep_house(spool, delivery.trouble))
             stack.callback(chores.cancel)
@@ -145,7 +146,7 @@ class Daemon:
         events.stopped("everything accepted and not delivered is in the spool")
 
     def _on_signals(self, stop: asyncio.Event) -> None:
-        """The first signal stops in order, the second one at once."""
+        """The first signal stops in order, the second one at once; those that ask for something else are answered."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
@@ -156,6 +157,9 @@ class Daemon:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, received)
+        loop.add_signal_handler(signal.SIGHUP, self._events.warning, RELOAD)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, self._events.warning, f"{number.name}: this signal means nothing to relay")
 
     def _metrics(self) -> Metrics:
         routes = [(route.name, provider) for route in self._settings.route_table() for provider in route.via]
@@ -209,7 +213,16 @@ class Daemon:
         where = ", ".join(f"{name} {address}" for name, address in listening)
         self._events.ready(f"mail at {where}; admin at {', '.join(administered) or 'no address'}")
         if self._development is not None:
-            print("\n".join(hints(self._development.directory, listening, administered, self._development.command)), flush=True)
+            with contextlib.suppress(OSError):  # hints that nobody can read are no reason to stop
+                print("\n".join(hints(self._development.directory, listening, administered, self._development.command)), flush=True)
+
+
+async def _wind_up(listeners: Listeners, delivery: Delivery) -> None:
+    """End both halves at the same time, so that together they take no longer than `GRACE`. What a session hands in
+    meanwhile is in the spool for the next start."""
+    async with asyncio.TaskGroup() as halves:
+        halves.create_task(listeners.stop(GRACE))
+        halves.create_task(delivery.drain(GRACE))
 
 
 def hints(directory: Path, listening: Sequence[tuple[str, str]], administered: Sequence[str], command: str) -> list[str]:

@@ -5,7 +5,9 @@ carry the same facts as fields (docs/logs.md lists every event). Rooms call `Eve
 a log line. `Events()` works without `setup()`: its lines then go where the logger `relay` sends them.
 
 Whatever a client or a provider said is stripped of control characters and capped before it is written, and configured
-secrets are blotted out of every line. Logging never raises into the caller: a line that cannot be written is dropped.
+secrets are blotted out of every line. Logging never raises into the caller and never waits: a line that cannot be
+written is dropped. Where the log is a pipe or a socket whose reader has stopped reading, lines are dropped until it reads
+on, and then one line says how many; files and terminals are simply written to.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import socket
+import stat
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -403,11 +407,65 @@ def _library_text(record: logging.LogRecord) -> str:
     return text
 
 
+class _Pipe:
+    """Writes lines to a pipe or a socket, each only when that needs no waiting.
+
+    A pipe that poll(2) calls writable takes PIPE_BUF octets at once (pipe(7)); a socket takes more than that.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._torn = False  # the last line written lacks its end
+
+    def write(self, text: str) -> int:
+        """How many lines of `text` could not be written."""
+        data, sent = b"\n" * self._torn + text.encode("utf-8", "backslashreplace") + b"\n", 0
+        while sent < len(data):
+            piece = _piece(data, sent)
+            written = self._put(piece)
+            sent += written
+            if written < len(piece):
+                return min(text.count("\n") + 1, data.count(b"\n", sent))
+        return 0
+
+    def _put(self, piece: bytes) -> int:
+        """How many octets were written."""
+        if not self._poll.poll(0):
+            return 0
+        try:
+            written = os.write(self._fd, piece)
+        except OSError:  # nobody will ever read it, or somebody else filled it just now
+            return 0
+        self._torn = not piece[:written].endswith(b"\n")
+        return written
+
+
+def _piece(data: bytes, start: int) -> bytes:
+    """What of `data` is written next, from `start` on: as many whole lines as a pipe takes at once, or a part of a longer line."""
+    most = start + select.PIPE_BUF
+    end = len(data) if len(data) <= most else data.rfind(b"\n", start, most) + 1 or most
+    return data[start:end]
+
+
+def _pipe(stream: IO[str]) -> _Pipe | None:
+    """The pipe or socket that `stream` writes to, if it does."""
+    try:
+        fd = stream.fileno()
+        mode = os.fstat(fd).st_mode
+    except (OSError, ValueError):  # not a file (io.UnsupportedOperation is both), or closed
+        return None
+    return _Pipe(fd) if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
+
+
 class _Handler(logging.StreamHandler[IO[str]]):
     """Writes lines to the stream, secrets blotted out."""
 
     def __init__(self, stream: IO[str], secrets: Iterable[str]) -> None:
         super().__init__(stream)
+        self._pipe = _pipe(stream)
+        self._dropped = 0  # lines, since the log last said so
         plain = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
         escaped = {json.dumps(secret)[1:-1] for secret in plain}
         self._secrets = tuple(sorted(plain | escaped, key=len, reverse=True))
@@ -419,8 +477,29 @@ class _Handler(logging.StreamHandler[IO[str]]):
                 line = line.replace(secret, "[secret]")
         return line
 
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._pipe is None:
+            super().emit(record)
+            return
+        try:
+            text = self.format(record)
+            if self._dropped and not self._pipe.write(self.format(_missing(self._dropped))):
+                self._dropped = 0
+            self._dropped += text.count("\n") + 1 if self._dropped else self._pipe.write(text)
+        except Exception:
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
         """A log that cannot be written must not stop the mail, and there is nowhere left to say so."""
+
+
+def _missing(count: int) -> logging.LogRecord:
+    """The warning that so many lines are missing here."""
+    text = f"{count} log lines are missing here: nobody read the log"
+    record = logging.LogRecord(LOGGER, logging.WARNING, "", 0, f"warning: {text}", None, None)
+    record.program = "master"
+    record.fields = {"event": "warning", "text": text}
+    return record
 
 
 def under_journal(stream: IO[str], environ: Mapping[str, str]) -> bool:

@@ -11,6 +11,7 @@ from relay.model import Entry, RecipientState, State
 
 Json = dict[str, object]
 
+_LINE = " line"  # ends the key of who waits for room in a provider's line, not for the end of a pause
 _QUEUES = ("active", "deferred", "hold")  # the most telling first: what an entry is called that is in several
 
 
@@ -22,8 +23,8 @@ def when(time: float | None) -> str | None:
 
 
 def queue_of(recipient: RecipientState, now: float) -> str:
-    """active: may be attempted now; deferred: waits for its time or for a paused provider; hold: waits for an admin;
-    finished: final."""
+    """active: may be attempted now; deferred: waits for its time, for a paused provider or for its turn at a busy one;
+    hold: waits for an admin; finished: final."""
     if recipient.state is State.HELD:
         return "hold"
     if recipient.state is not State.QUEUED:
@@ -54,6 +55,8 @@ def recipient(state: RecipientState) -> Json:
 def _delay_reason(state: RecipientState) -> str:
     if state.state not in (State.QUEUED, State.HELD):
         return ""
+    if state.waits.endswith(_LINE):
+        return f"waits for its turn at {state.waits.removesuffix(_LINE)}" + (f"; last reply: {state.reply}" if state.reply else "")
     if state.waits:
         return f"{state.waits} is paused" + (f": {state.reply}" if state.reply else "")
     return state.reply

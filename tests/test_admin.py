@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay import header
-from relay.admin import Admin
+from relay.admin import Admin, server
 from relay.admin.api import MAX_BODY
 from relay.delivery import ProviderStatus
 from relay.errors import CorruptEntry, SpoolError, SpoolFull, Unavailable
@@ -284,6 +285,22 @@ async def test_a_change_that_is_not_understood_changes_nothing(served: Served, b
     assert 1 == (await served.spool.counts()).entries
 
 
+@pytest.mark.parametrize("body", [b'{"to": "\\ud800"}', b'{"\\udfff": "x"}', b'{"to": "\xed\xa0\x80"}', b'{"to": ["\\ud800"]}'])
+@pytest.mark.parametrize("path", ["/api/v1/queue/delete", "/api/v1/test"])
+async def test_half_a_character_is_no_text(served: Served, path: str, body: bytes) -> None:
+    """JSON can write a lone surrogate, which no address and no filter holds and no answer can quote."""
+    status, answer, _ = await served.ask("POST", path, body)
+    assert (400, "the request is not Unicode text: it holds half of a surrogate pair") == (status, answer["error"])
+
+
+@pytest.mark.parametrize("path", ["log?term=%ED%A0%80", "queue?to=%ED%A0%80", "queue?state=%ED%A0%80", "queue/%ED%A0%80"])
+async def test_half_a_character_in_a_query_finds_nothing(served: Served, path: str) -> None:
+    """Octets that are no UTF-8 are searched for as the replacement character, or refused; never a bug."""
+    status, _, _ = await served.ask("GET", f"/api/v1/{path}")
+    assert status in (200, 400, 404)
+    assert [] == served.journal.found("bug")
+
+
 async def test_a_request_has_a_largest_size(served: Served) -> None:
     """A large body is refused before it is read to its end."""
     status, answer, _ = await served.ask("POST", "/api/v1/queue/delete", b" " * (MAX_BODY + 1))
@@ -486,3 +503,60 @@ async def test_a_server_that_does_not_come_up_leaves_nothing_open(served: Served
     with pytest.raises(OSError, match="no"):
         await Admin([f"unix:{tmp_path}/other"], served.admin._api).start()
     assert mode(f"{tmp_path}/other") is None
+
+
+# Floods.
+
+
+async def connect(served: Served, count: int, said: bytes = b"") -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """So many connections to the TCP address, each of which has said this much."""
+    found = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(count)]
+    for _, writer in found:
+        writer.write(said)
+    return found
+
+
+async def closed(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side closes the connection without a word."""
+    try:
+        return b"" == await asyncio.wait_for(reader.read(), 10)
+    except ConnectionResetError:
+        return True
+
+
+async def test_a_flood_on_one_address_does_not_shut_the_others(served: Served) -> None:
+    """Beyond so many connections to the port each one is closed at once; the unix socket answers as ever."""
+    found = await connect(served, 3 * server.MOST)
+    assert all([await closed(reader) for reader, _ in found[server.MOST :]])
+    assert 200 == (await served.ask("GET", "/healthz"))[0]
+    assert 200 == (await served.ask("GET", "/api/v1/status"))[0]
+    for _, writer in found:
+        writer.close()
+    for reader, _ in found[: server.MOST]:
+        assert await closed(reader)
+    assert 200 == (await served.ask("GET", "/healthz", tcp=True))[0]
+
+
+POST = b"POST /api/v1/queue/retry HTTP/1.1\r\nHost: localhost:%d\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: ", POST, POST + b"{"])
+async def test_a_request_that_does_not_come_is_not_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """Nothing, half a head, no body, half a body: the connection is closed, and nothing of it is a bug."""
+    monkeypatch.setattr(server, "PATIENCE", 0.05)
+    [(reader, writer)] = await connect(served, 1, said.replace(b"%d", b"%d" % served.port))
+    assert await closed(reader)
+    writer.close()
+    assert [] == served.journal.found("bug")
+
+
+async def test_a_connection_is_kept_for_the_next_request(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection carries one request after the other; then it is not waited for any longer than the first time."""
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    [(reader, writer)] = await connect(served, 1)
+    for _ in range(3):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % served.port)
+        assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET")
+    assert await closed(reader)
+    writer.close()

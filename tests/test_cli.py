@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -18,7 +21,7 @@ import pytest
 
 from relay import __version__, daemon
 from relay.cli import door, exits, offline, show, verbs
-from relay.cli.main import VERBS, main
+from relay.cli.main import VERBS, _have_streams, main
 from relay.cli.parser import filters, parser
 from relay.daemon import hints
 from relay.delivery import ProviderStatus
@@ -106,6 +109,11 @@ async def relay(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> A
         ("queue retry A --id B", "give the ids one way"),
         ("queue delete", "say which: ids, filters, or --all"),
         ("serve --directory x", "--directory goes with --dev"),
+        ("serve --dev -c x.yaml", "--dev and -c x.yaml exclude each other"),
+        ("-c x.yaml status --dev", "--dev and -c x.yaml exclude each other"),
+        ("log caf\udce9", "an argument is not valid UTF-8: 'caf\\udce9'\n"),
+        ("queue list --to \udcff", "an argument is not valid UTF-8"),
+        ("test \ud800@example.net", "an argument is not valid UTF-8"),
         ("log", "the following arguments are required: TERM"),
         ("status --verbose", "unrecognized arguments: --verbose"),
     ],
@@ -162,6 +170,9 @@ def test_nothing_heavy_is_imported_for_a_light_command(capsys: pytest.CaptureFix
         (RelayError("other"), 70),
         (ZeroDivisionError("x"), 70),
         (KeyboardInterrupt(), 130),
+        (OSError(errno.ENOSPC, "No space left on device"), 74),
+        (OSError(errno.ENOENT, "not about the output"), 70),
+        (BrokenPipeError(), 0),
     ],
 )
 def test_every_error_has_its_exit_code_and_no_traceback(
@@ -173,6 +184,7 @@ def test_every_error_has_its_exit_code_and_no_traceback(
         raise error
 
     monkeypatch.setattr(verbs, "print", fails, raising=False)
+    monkeypatch.setattr("relay.cli.main._drop_output", lambda: None)  # standard output is the test's here
     assert code == main(["version"])
     assert "Traceback" not in capsys.readouterr().err
 
@@ -300,6 +312,48 @@ def test_nobody_reads_on() -> None:
     process.stdout.close()
     assert b"" == process.communicate()[1]
     assert 0 == process.returncode
+
+
+def command(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line for the shell, where `relay` is the command."""
+    line = line.replace("relay ", f"{shlex.quote(sys.executable)} -m relay ", 1)
+    return subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_output_that_cannot_be_written_is_said(buffered: str) -> None:
+    """74 and one sentence, whether it shows at the first line or at the end."""
+    done = command("relay version >/dev/full", PYTHONUNBUFFERED=buffered)
+    assert (74, "relay: cannot write the output: No space left on device\n") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("line", ["relay version >&-", "relay version >&- 2>&- <&-", "relay log caf >&- 2>&-"])
+def test_closed_streams_are_no_bug(line: str) -> None:
+    """What goes nowhere is no error; the exit code is the verb's own."""
+    done = command(line)
+    assert ("version" not in line and 69, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_closed_streams_get_their_numbers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number is taken by the null device before anything else can be opened under it (here the system's answers are played)."""
+    opened: list[str] = []
+
+    def refuses(number: int) -> os.stat_result:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    def opens(path: str, flags: int) -> int:
+        opened.append(path)
+        return len(opened) - 1
+
+    with monkeypatch.context() as played:
+        played.setattr(os, "fstat", refuses)
+        played.setattr(os, "open", opens)
+        _have_streams()
+    assert 3 * ["/dev/null"] == opened
+    with monkeypatch.context() as played:
+        played.setattr(sys, "stdout", None)
+        _have_streams()
+        assert (1, "backslashreplace") == (sys.stdout.fileno(), sys.stdout.errors)
 
 
 # check
@@ -632,6 +686,33 @@ async def test_without_the_daemon_the_api_changes_nothing(relay: Relay, tmp_path
     """Even asked directly: exactly one process writes the spool."""
     status, body = await offline.answer(tmp_path / "spool", "POST", "/api/v1/queue/retry", {})
     assert (503, {"error": "the daemon is not running"}) == (status, json.loads(body))
+
+
+async def test_a_spool_beside_which_nothing_can_be_written(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """77 and what to do: reading makes a file, which a read-only mount does not let happen (here its answers are played)."""
+
+    def refuses(directory: Path) -> None:
+        raise SpoolError("the spool cannot be used: unable to open database file (SQLITE_CANTOPEN)")
+
+    await relay.served.admin.stop()
+    monkeypatch.setattr(offline, "Reader", refuses)
+    assert exits.TRY_LATER == (await relay("status")).code
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    printed = await relay("status")
+    assert exits.PERMISSION == printed.code
+    assert "use sudo, or copy the directory to where you may write and name the copy in queue.spool" in printed.err
+
+
+def test_a_spool_one_may_not_look_into(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """77: the daemon is down and its spool is for its owner."""
+
+    def refuses(self: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(door, "config_file", lambda *_: None)
+    monkeypatch.setattr(Path, "exists", refuses)
+    assert exits.PERMISSION == main(["status"])
+    assert "Try sudo" in capsys.readouterr().err
 
 
 # Lines for people.

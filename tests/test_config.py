@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from relay.config import marks, values
 from relay.config.model import PROVIDERS, Root, keys_of
 from relay.config.problems import Report, looks_secret
 from relay.errors import ConfigError
+from tests.servers import ca_file
 
 POSTMARK = 'providers: {postmark: {token: "fake-token-0000"}}\n'
 CANARY = "canary-secret-0000"
@@ -176,6 +178,27 @@ def test_a_secret_that_is_not_text_is_refused(write: Callable[[str], Path], tmp_
     assert f"1:31: providers.postmark.token: file ({secret}) is not UTF-8 text" == found.splitlines()[0]
 
 
+def test_a_secret_has_a_largest_size(write: Callable[[str], Path], tmp_path: Path) -> None:
+    """A file of another kind that was named by mistake is not read as a whole."""
+    secret = tmp_path / "token"
+    secret.write_bytes(b"x" * 65_537)
+    secret.chmod(0o600)
+    (found,) = problems_of(write(f"providers: {{postmark: {{token: '${{file:{secret}}}'}}}}\n"))
+    assert f"1:31: providers.postmark.token: file ({secret}) is larger than 65536 octets" == found.splitlines()[0]
+
+
+@pytest.mark.timeout(20)
+def test_a_fifo_is_not_waited_for(write: Callable[[str], Path], tmp_path: Path) -> None:
+    """A secret's file and a file of certificates are regular files; nobody may ever write into a FIFO."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo, 0o600)
+    (found,) = problems_of(write(f"providers: {{postmark: {{token: '${{file:{fifo}}}'}}}}\n"))
+    assert f"1:31: providers.postmark.token: file ({fifo}) is not a regular file" == found.splitlines()[0]
+    assert "     = name a file that holds nothing but the secret" == found.splitlines()[-1]
+    (found,) = problems_of(write(smtp(f"ca_file: {fifo}")))
+    assert f"providers.smarthost.ca_file: {fifo} is not a regular file" in found
+
+
 def test_a_missing_or_unreadable_file_has_its_own_exit_code(tmp_path: Path) -> None:
     """No file is 66, no permission 77, anything else 78."""
     with pytest.raises(ConfigError) as caught:
@@ -318,9 +341,9 @@ log: {level: debug, format: json}
 """
 
 
-def test_a_full_file(write: Callable[[str], Path]) -> None:
+def test_a_full_file(write: Callable[[str], Path], tmp_path: Path) -> None:
     """Every kind of value arrives as written, and what may surprise is a warning."""
-    path = write(FULL.replace("CA}", f"{__file__}}}"))
+    path = write(FULL.replace("CA}", f"{ca_file(tmp_path)}}}"))
     loaded = config.load(path, environ={})
     assert [("[::1]:25", ()), ("unix:/run/relay/smtp.sock", ("postmark", "relay"))] == [
         (item.address, item.controls) for item in loaded.listen

@@ -16,8 +16,9 @@ import pytest
 
 from relay import config, daemon, log
 from relay.config import Config
-from relay.delivery import SpoolTrouble
+from relay.delivery import Delivery, SpoolTrouble
 from relay.errors import SpoolError, Unavailable
+from relay.listener import Listeners
 from relay.spool.base import Health
 from relay.transports.capture import Capture
 from relay.transports.postmark import Postmark
@@ -122,6 +123,33 @@ async def test_what_cannot_start_leaves_nothing_open(tmp_path: Path, run: Callab
     running = Running(settings)
     run(running)
     await running.port()
+
+
+async def test_both_halves_end_at_the_same_time(
+    tmp_path: Path, run: Callable[[Running], asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions and attempts share the grace period: neither waits until the other is done."""
+    drains, graces = asyncio.Event(), []
+
+    async def stop(self: Listeners, grace: float) -> None:
+        graces.append(grace)
+        await asyncio.wait_for(drains.wait(), 10)
+        await really_stop(self, grace)
+
+    async def drain(self: Delivery, grace: float) -> None:
+        graces.append(grace)
+        drains.set()
+        await really_drain(self, grace)
+
+    really_stop, really_drain = Listeners.stop, Delivery.drain
+    monkeypatch.setattr(Listeners, "stop", stop)
+    monkeypatch.setattr(Delivery, "drain", drain)
+    running = Running(configuration(tmp_path))
+    task = run(running)
+    await running.port()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+    assert [daemon.GRACE, daemon.GRACE] == graces
 
 
 class TroubledSpool:

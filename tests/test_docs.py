@@ -14,6 +14,7 @@ from relay.config import marks
 from relay.config.model import LATER, PROVIDERS, MatchConfig, Root, Section, keys_of
 from relay.config.problems import Report
 from relay.metrics import Metrics
+from tests.servers import ca_file
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = (ROOT / "relay.yaml.example").read_text()
@@ -72,7 +73,7 @@ def test_the_example_loads(tmp_path: Path, all_keys: bool) -> None:
     """The example is a good configuration, also when what is commented out is not."""
     text = EXAMPLE
     if all_keys:
-        text = re.sub(r"(?m)^( *)# ([a-z_]+: \S+)$", r"\1\2", text).replace("/etc/relay/ca.pem", str(ROOT / "relay.yaml.example"))
+        text = re.sub(r"(?m)^( *)# ([a-z_]+: \S+)$", r"\1\2", text).replace("/etc/relay/ca.pem", ca_file(tmp_path))
         assert "\nhostname: relay.example.com" in text
     path = tmp_path / "relay.yaml"
     path.write_text(text)

@@ -8,10 +8,11 @@ import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def stream() -> Iterator[io.StringIO]:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-def events(stream: io.StringIO, **options: Any) -> log.Events:
+def events(stream: IO[str], **options: Any) -> log.Events:
     log.setup(stream=stream, environ={}, hostname="mx.example.com", **options)
     return log.Events()
 
@@ -344,6 +345,91 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     stream.close()
     to.removed(ID)
     log.setup(stream=io.StringIO(), environ={})
+
+
+@pytest.fixture
+def pipe(stream: io.StringIO) -> Iterator[tuple[io.BufferedReader, IO[str]]]:
+    """A real pipe: the end that reads, without waiting, and the end that a log writes to."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with open(reading, "rb") as reader, open(writing, "w") as writer:
+        yield reader, writer
+
+
+def numbered(to: log.Events, first: int, count: int, text: str = "") -> None:
+    for number in range(first, first + count):
+        to.warning(f"line {number} {text}")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_log_that_nobody_reads_stops_nothing(pipe: tuple[io.BufferedReader, IO[str]], form: str) -> None:
+    """What a full pipe cannot take is dropped; when somebody reads on, one line says how many, and nothing is torn."""
+    reader, writer = pipe
+    to = events(writer, form=form)
+    numbered(to, 0, 3000, "é" * 50)
+    kept = reader.read().decode().splitlines()
+    assert 0 < len(kept) < 3000
+    numbered(to, 3000, 2)
+    missing, *after = reader.read().decode().splitlines()
+    assert f"{3000 - len(kept)} log lines are missing here: nobody read the log" in missing
+    assert "warning" in missing
+    assert [f"line {number}" for number in (*range(len(kept)), 3000, 3001)] == [
+        found[0] for line in (*kept, *after) if (found := re.search(r"line \d+", line))
+    ]
+
+
+@pytest.mark.timeout(20)
+def test_a_long_line_that_a_pipe_takes_only_in_part_spoils_no_other(pipe: tuple[io.BufferedReader, IO[str]]) -> None:
+    """More than PIPE_BUF octets go in pieces; a line cut off is counted, and the next one begins at a line's begin."""
+    reader, writer = pipe
+    to = events(writer, form="json")
+    many = [f"recipient{number}@{'example' * 10}.net" for number in range(100)]
+    to.expired(ID, "", many)
+    assert many == json.loads(reader.read())["recipients"]
+    for _ in range(100):
+        to.expired(ID, "", many)
+    first = reader.read().splitlines()
+    assert first[-1] != first[0]
+    to.removed(ID)
+    end, missing, last = reader.read().decode().splitlines()
+    assert ("", f"{101 - len(first)} log lines are missing here: nobody read the log") == (end, json.loads(missing)["text"])
+    assert "removed" == json.loads(last)["event"]
+
+
+@pytest.mark.timeout(20)
+def test_a_traceback_goes_through_a_pipe_line_by_line(pipe: tuple[io.BufferedReader, IO[str]]) -> None:
+    """A text of many lines that is longer than PIPE_BUF arrives whole."""
+    reader, writer = pipe
+    error = ValueError("\n".join(["x" * 200] * 50))
+    events(writer).bug("delivery", error)
+    lines = reader.read().decode().splitlines()
+    assert 50 < len(lines)
+    assert all(" relay/master[" in line for line in lines)
+
+
+class Unspeakable:
+    """A library's argument that cannot be written."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_without_a_reader_and_a_socket(pipe: tuple[io.BufferedReader, IO[str]]) -> None:
+    """A reader that went away is no reason to raise; a socket, as the journal's, is written to like a pipe."""
+    reader, writer = pipe
+    to = events(writer)
+    record = logging.LogRecord("asyncio", logging.ERROR, "", 0, "%s", (Unspeakable(),), None)
+    logging.getLogger().handlers[-1].handle(record)
+    assert None is reader.read()
+    reader.close()
+    to.removed(ID)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("w") as file:
+        to = events(file)
+        numbered(to, 0, 5000, "x" * 100)
+        assert f"relay/master{PID}: warning: line 0 xxx" in theirs.recv(10_000).decode()
 
 
 def test_events_work_without_setup(caplog: pytest.LogCaptureFixture) -> None:

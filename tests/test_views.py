@@ -56,12 +56,15 @@ def test_an_entry_is_shown_under_its_most_lively_queue(states: list[RecipientSta
         (state("a", reply="450 busy"), "450 busy"),
         (state("a", waits="ses"), "ses is paused"),
         (state("a", waits="ses", reply="535 no"), "ses is paused: 535 no"),
+        (state("a", waits="ses line"), "waits for its turn at ses"),
+        (state("a", waits="ses line", reply="450 busy"), "waits for its turn at ses; last reply: 450 busy"),
+        (state("a", waits="postmark stream=line", reply="422 no"), "postmark stream=line is paused: 422 no"),
         (state("a", State.HELD, reply="no answer"), "no answer"),
         (state("a", State.RELAYED, reply="250 ok"), ""),
     ],
 )
 def test_the_delay_reason_says_what_a_recipient_waits_for(found: RecipientState, expected: str) -> None:
-    """The last reply, or the pause; nothing for one that is final or was not tried."""
+    """The last reply, the pause, or the turn it waits for; nothing for one that is final or was not tried."""
     assert expected == views.recipient(found)["delay_reason"]
 
 

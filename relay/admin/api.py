@@ -19,7 +19,7 @@ from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -412,12 +412,18 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 async def _json(request: Request) -> Json:
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Problem(413, f"a request has at most {MAX_BODY} octets")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise Problem(413, f"a request has at most {MAX_BODY} octets")
+    except ClientDisconnect as error:
+        raise Problem(400, "the request broke off") from error
     try:
         found = json.loads(body)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # JSON can write halves of characters: "\ud800"
+        raise Problem(400, "the request is not Unicode text: it holds half of a surrogate pair") from error
     except (ValueError, RecursionError) as error:
         raise Problem(400, "the request is not JSON") from error
     if not isinstance(found, dict):

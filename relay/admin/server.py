@@ -4,6 +4,8 @@
 - On TCP the Host header must be one of our addresses (DNS rebinding) and an Origin must be ours (CSRF). There is no
   login: who can open a connection on this host may use it. The unix socket is for its owner and group.
 - No answer is cached, sniffed for another type, or framed.
+- Every address has its own bound on connections and each request a deadline, so that whoever floods one address, or
+  opens connections and says nothing, neither keeps the admin out of the others nor uses up the daemon's open files.
 
 Fails with Unavailable when an address is not to be had.
 """
@@ -18,9 +20,15 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from relay import sockets
 from relay.admin.api import Api, error_response
+
+MOST = 50  # connections at a time to one address; what comes beyond them is closed at once
+PATIENCE = 10.0  # seconds that a connection may take to send the next whole request
+_ACCEPTED = 16  # connections accepted in one go: until they are looked at they are open files
+_BACKLOG = 128  # connections that wait in the kernel to be accepted
 
 
 class Guard:
@@ -59,6 +67,42 @@ class Guard:
         return None
 
 
+class _Connection(H11Protocol):
+    """One connection to the admin API, closed when its address has too many or when it keeps us waiting."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as H11Protocol has it
+        super().connection_made(transport)
+        # `server` is the address we listen on.
+        if sum(isinstance(other, _Connection) and other.server == self.server for other in self.connections) > MOST:
+            self.connections.discard(self)
+            transport.abort()
+        else:
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._watch()
+
+    def _watch(self) -> None:
+        """The deadline runs from the time a request can begin until all of it is here, however it dribbles in."""
+        waiting = self.cycle is None or self.cycle.more_body or self.cycle.response_complete
+        if not waiting or self.transport.is_closing():
+            self._stop_watching()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def _stop_watching(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
 class _Server(uvicorn.Server):
     """uvicorn without signals of its own (the daemon has them) and without its ten wake-ups a second."""
 
@@ -73,6 +117,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(_BACKLOG)
         self.up.set()
 
     async def main_loop(self) -> None:
@@ -138,7 +184,7 @@ def _hosts(addresses: Sequence[str]) -> frozenset[str]:
 def _uvicorn(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=_Connection,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -146,7 +192,7 @@ def _uvicorn(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        limit_concurrency=100,
-        timeout_keep_alive=30,
+        backlog=_ACCEPTED,
+        timeout_keep_alive=int(PATIENCE),
         timeout_graceful_shutdown=5,
     )

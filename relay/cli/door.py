@@ -203,9 +203,16 @@ def admin(where: Where) -> Admin:
         if live.reachable():
             return Admin(live)
     tried = " or ".join(where.listen)
-    if not (where.spool / "spool.db").exists():
+    if not _there(where.spool / "spool.db"):
         raise Stop(
             UNAVAILABLE,
             f"cannot reach {tried}, and there is no spool in {where.spool}. Start the daemon: relay serve, or relay serve --dev",
         )
     return Admin(Stopped(where.spool), f"the daemon is not running (cannot reach {tried})")
+
+
+def _there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except PermissionError as error:
+        raise Stop(PERMISSION, f"you may not look into {file.parent}, the spool of a daemon that is not running. Try sudo") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -24,8 +26,13 @@ VERBS: dict[str, Callable[[verbs.Options], int]] = {
 }
 
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What only a write fails with; standard output is all that a command writes."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    _have_streams()
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -38,19 +45,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error if isinstance(error, ConfigError) else f"relay: {error}", file=sys.stderr)
         return exits.of(error)
     except BrokenPipeError:
-        # `relay queue | head`: nobody reads on. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # `relay queue | head`: nobody reads on
         return exits.OK
     except KeyboardInterrupt:
         return 128 + 2
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            _drop_output()
+            print(f"relay: cannot write the output: {error.strerror}", file=sys.stderr)
+            return exits.OUTPUT
         if "RELAY_DEBUG" in os.environ:
             raise
         print(f"relay: bug: {type(error).__name__}: {error}\nRELAY_DEBUG=1 in the environment shows where.", file=sys.stderr)
         return exits.BUG
 
 
+def _have_streams() -> None:
+    """Let standard streams that were closed lead nowhere, so that no file or socket opened later gets their numbers; and let
+    characters that the terminal's encoding lacks be shown escaped."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 # open for as long as we run
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Send what could not be written nowhere; Python would complain once more when it flushes at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
 def _run(arguments: Sequence[str]) -> int:
+    for argument in arguments:
+        if not _is_text(argument):
+            raise exits.Stop(exits.USAGE, f"an argument is not valid UTF-8: {argument!r}")
     whole = parser.parser()
     options = whole.parse_args(arguments)
     if options.verb is None:
@@ -60,3 +94,12 @@ def _run(arguments: Sequence[str]) -> int:
     if getattr(options, "queue_verb", None):
         verb = f"{verb} {options.queue_verb}"
     return VERBS[verb](options)
+
+
+def _is_text(argument: str) -> bool:
+    """Whether Python could decode it; what it could not, it keeps as lone surrogates."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -5,6 +5,7 @@ Imported only when needed: it brings Starlette and SQLite with it.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 import urllib.parse
@@ -15,6 +16,8 @@ from typing import Any
 from relay import __version__
 from relay.admin import Api, Context
 from relay.admin.api import ProviderView
+from relay.cli.exits import PERMISSION, Stop
+from relay.errors import SpoolError
 from relay.log import Events
 from relay.model import Entry
 from relay.model import Message as StoredMessage
@@ -26,8 +29,8 @@ Application = Callable[[Event, Callable[[], Awaitable[Event]], Callable[[Event],
 
 
 async def answer(spool: Path, method: str, path: str, query: Mapping[str, str]) -> tuple[int, bytes]:
-    """(HTTP status, body) of one call over the spool in directory `spool`. Raises SpoolError when it cannot be opened."""
-    with Reader(spool) as reader:
+    """(HTTP status, body) of one call over the spool in directory `spool`. Raises Stop or SpoolError when it cannot be opened."""
+    with _opened(spool) as reader:
         context = Context(
             version=__version__,
             hostname=socket.gethostname(),
@@ -37,6 +40,16 @@ async def answer(spool: Path, method: str, path: str, query: Mapping[str, str]) 
             providers=_no_providers,
         )
         return await _ask(Api(context, _Awaitable(reader), spool=None, events=Events()).app, method, path, query)
+
+
+def _opened(spool: Path) -> Reader:
+    try:
+        return Reader(spool)
+    except SpoolError as error:
+        if not spool.is_dir() or os.access(spool, os.W_OK):
+            raise
+        text = f"{error}. Reading a spool makes a file beside it, and {spool} cannot be written here: use sudo, or copy the directory"
+        raise Stop(PERMISSION, f"{text} to where you may write and name the copy in queue.spool") from error
 
 
 async def _no_providers() -> Sequence[ProviderView]:

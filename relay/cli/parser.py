@@ -32,7 +32,7 @@ Every day:
 """
 _EXITS = """\
 exit codes: 0 ok, 64 usage, 65 bad input, 66 no such file or entry, 69 not available,
-70 bug, 75 try later, 77 permission, 78 configuration"""
+70 bug, 74 cannot write the output, 75 try later, 77 permission, 78 configuration"""
 _FILTER_HELP = "Filters may be combined; all must hold. Addresses and names are patterns: '*@example.com'."
 _CHOICE = re.compile(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)", re.DOTALL)
 

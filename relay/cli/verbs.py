@@ -243,8 +243,10 @@ def _admin(options: Options) -> door.Admin:
 
 def _development(options: Options) -> Path | None:
     """The directory of the development set-up, when that is what is meant."""
-    directory = getattr(options, "directory", None)
+    directory, config = getattr(options, "directory", None), getattr(options, "config", None)
     if getattr(options, "dev", False):
+        if config:
+            raise Stop(exits.USAGE, f"--dev and -c {config} exclude each other: --dev runs without a configuration")
         return Path(directory).absolute() if directory else door.development_directory(os.environ)
     if directory:
         raise Stop(exits.USAGE, "--directory goes with --dev; a configuration names its own (queue.spool)")

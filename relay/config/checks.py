@@ -6,7 +6,9 @@ again. Everything found goes to the report.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from relay.config import values
 from relay.config.build import Draft, Part
@@ -74,10 +76,17 @@ def _login(loc: Loc, bad: frozenset[str], provider: SmtpProvider, report: Report
 
 def _queue(draft: Draft, report: Report) -> None:
     queue, bad = draft.queue.value, draft.queue.bad
+    if "spool" not in bad and (file := _in_the_way(queue.spool)):
+        report.add(("queue", "spool"), f"{file} is not a directory", "name a directory; relay makes one that is not there")
     if not bad & {"retry", "expire"} and queue.expire < queue.retry[0]:
         report.add(("queue", "expire"), "a message would expire before its first retry", "make it longer than the first item of retry")
     if not bad & {"keep_bodies", "keep_history"} and queue.keep_bodies > queue.keep_history:
         report.add(("queue", "keep_bodies"), "longer than keep_history: without its history a kept text cannot be found")
+
+
+def _in_the_way(directory: Path) -> Path | None:
+    """What is there under the name of a directory, or of one above it, and is none."""
+    return next((path for path in (directory, *directory.parents) if os.path.exists(path) and not os.path.isdir(path)), None)
 
 
 def _routes(draft: Draft, report: Report) -> None:

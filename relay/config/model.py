@@ -97,7 +97,7 @@ class SmtpProvider(Section):
     password: Annotated[SecretStr | None, BeforeValidator(values.secret)] = key(
         None, examples=["${cred:smarthost}"], description="Password to log in with."
     )
-    ca_file: Annotated[Path | None, BeforeValidator(values.readable_file)] = key(
+    ca_file: Annotated[Path | None, BeforeValidator(values.certificates)] = key(
         None, examples=["/etc/relay/ca.pem"], description="Certificates to trust instead of the system's."
     )
     timeout: PositiveDuration = key("60s", description="Longest wait for one reply.")

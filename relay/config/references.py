@@ -130,8 +130,11 @@ def _from_file(name: str) -> str:
 
 def _read(path: Path, what: str, *, private: bool = False) -> str:
     try:
-        with path.open("rb") as file:
+        # Without O_NONBLOCK opening a FIFO would wait for somebody to write into it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise _Missing(f"{what} is not a regular file", "name a file that holds nothing but the secret")
             data = file.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
         raise _Missing(f"cannot read {what}: {getattr(error, 'strerror', None) or error}") from None

@@ -7,6 +7,7 @@ survives into the report. The texts quote what was written, except for secrets.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -254,12 +255,17 @@ def absolute_path(value: Any) -> Path:
     return Path(written)
 
 
-def readable_file(value: Any) -> Path:
-    """A file that can be opened now."""
+def certificates(value: Any) -> Path:
+    """A file of certificates that can be loaded now."""
     path = absolute_path(value)
     try:
-        with path.open("rb") as file:
-            file.read(1)
+        if path.exists() and not path.is_file():  # a FIFO would be waited for
+            raise mistake(f"{path} is not a regular file", "name a file of certificates in PEM form")
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        raise mistake(
+            f"{path} holds no certificates that can be loaded", 'name a file in PEM form: "-----BEGIN CERTIFICATE-----"'
+        ) from None
     except OSError as error:
         raise mistake(f"cannot read {path}: {error.strerror}") from None
     return path
@@ -372,7 +378,6 @@ Host = Annotated[str, BeforeValidator(host)]
 Endpoint = Annotated[str, BeforeValidator(endpoint)]
 BaseUrl = Annotated[str, BeforeValidator(base_url)]
 AbsolutePath = Annotated[Path, BeforeValidator(absolute_path)]
-ReadableFile = Annotated[Path, BeforeValidator(readable_file)]
 MailAddress = Annotated[str, BeforeValidator(mail_address)]
 Secret = Annotated[SecretStr, BeforeValidator(secret)]
 Token = Annotated[SecretStr, BeforeValidator(token)]

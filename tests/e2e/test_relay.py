@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
 import signal
+import smtplib
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import Host, host, send
+from tests.e2e.processes import DEADLINE, Host, host, send
 from tests.servers import Act, Answer, HttpServer, Request, Response, SmtpServer, Trickle, ca_file, server_tls
 
 pytestmark = pytest.mark.e2e
@@ -44,6 +48,19 @@ class Answers:
 def smarthost(server: SmtpServer) -> str:
     """A provider section for a server without TLS on this host."""
     return f"{{smarthost: {{type: smtp, host: 127.0.0.1, port: {server.port}, tls: none}}}}"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as trial:
+        return int(trial.getsockname()[1])
+
+
+def hand_in(port: int, count: int) -> None:
+    """So many messages over one connection."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=DEADLINE) as client:
+        for _ in range(count):
+            client.sendmail("app@example.com", ["a@example.net"], MAIL)
 
 
 async def test_mail_is_captured_and_seen(here: Host) -> None:
@@ -155,6 +172,59 @@ async def test_a_stop_lets_the_attempt_under_way_end(here: Host) -> None:
         assert [line for line in daemon.lines if "status=sent (250 2.0.0 taken at last" in line]
         assert "stopped: " in daemon.lines[-1]
         assert "  to <a@example.net>: relayed" in (await here.relay("log", "one@web1")).text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGHUP, "SIGHUP: reload is not built yet; a changed configuration needs a restart"),
+        (signal.SIGUSR1, "SIGUSR1: this signal means nothing to relay"),
+        (signal.SIGUSR2, "SIGUSR2: this signal means nothing to relay"),
+    ],
+)
+async def test_a_signal_for_something_else_gets_a_line_and_no_more(here: Host, number: signal.Signals, said: str) -> None:
+    """The daemon goes on: mail comes in afterwards as before."""
+    here.configure("{capture: {}}")
+    daemon = await here.serve()
+    port = await daemon.port()
+    daemon.process.send_signal(number)
+    await daemon.line(said)
+    await send(port, MAIL, ["a@example.net"])
+    await daemon.line("removed")
+    assert 0 == await daemon.end()
+    assert 1 == sum(said in line for line in daemon.lines)
+
+
+async def test_without_standard_streams_it_serves(here: Host) -> None:
+    """All three closed: the log goes nowhere, mail goes through, and none of its files gets their numbers."""
+    here.configure("{capture: {}}", port=(port := free_port()))
+    line = f"exec {shlex.quote(sys.executable)} -m relay serve -c {shlex.quote(str(here.config))} <&- >&- 2>&-"
+    process = await asyncio.create_subprocess_shell(line)
+    try:
+        while not json.loads((await here.relay("status", "--json")).out or "{}").get("running"):
+            assert process.returncode is None
+        assert {"/dev/null"} == {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)}
+        await send(port, MAIL, ["a@example.net"])
+    finally:
+        process.terminate()
+        assert 0 == await process.wait()
+    assert "  to <a@example.net>: " in (await here.relay("log", "one@web1")).text
+
+
+async def test_a_log_that_nobody_reads_stops_no_mail(here: Host) -> None:
+    """More lines than a pipe takes, and nobody reads: every message is accepted all the same, and the daemon can be stopped."""
+    here.configure("{capture: {}}", port=(port := free_port()))
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb") as writer:
+        arguments = (sys.executable, "-m", "relay", "serve", "-c", str(here.config))
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=writer, stderr=writer)
+        try:
+            while b"ready: " not in await asyncio.to_thread(reader.readline):
+                assert process.returncode is None
+            await asyncio.to_thread(hand_in, port, 400)
+        finally:
+            process.terminate()
+            assert 0 == await process.wait()
 
 
 async def test_what_was_accepted_survives_kill_9(here: Host) -> None:
