@@ -19,7 +19,7 @@ from relay.metrics import Metrics
 from relay.smtp_protocol import Limits
 from relay.spool.base import Spool
 
-_SPARE_FILES = 100  # open files kept for the spool, the providers and the admin
+_SPARE_FILES = 300  # open files kept for the spool, the providers, the admin, and what asyncio accepts in one go
 _BACKLOG = 256
 
 
