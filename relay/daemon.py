@@ -99,7 +99,8 @@ class Daemon:
     async def run(self) -> None:
         """Start, say `ready`, serve until a signal, drain."""
         settings, events, stop = self._settings, self._events, asyncio.Event()
-        events.started(f"relay {__version__}, {len(settings.providers)} providers, spool {settings.queue.spool}")
+        count = len(settings.providers)
+        events.starting(f"relay {__version__}, {count} provider{'' if count == 1 else 's'}, spool {settings.queue.spool}")
         for warning in settings.warnings:
             events.warning(warning)
         self._on_signals(stop)
@@ -230,7 +231,8 @@ def hints(directory: Path, listening: Sequence[tuple[str, str]], administered: S
     smtp = listening[0][1]
     host, _, port = smtp.rpartition(":")
     pages = [f"http://{address}" for address in administered if not address.startswith("unix:")]
-    send = f"smtplib.SMTP('{host}', {port}).sendmail('app@example.com', 'you@example.com', 'Subject: first mail\\n\\nHello.\\n')"
+    mail = "From: app@example.com\\nTo: you@example.com\\nSubject: first mail\\n\\nHello.\\n"
+    send = f"smtplib.SMTP('{host}', {port}).sendmail('app@example.com', 'you@example.com', '{mail}')"
     return [
         f"relay {__version__} dev: SMTP {smtp}, admin {', '.join(pages)}, everything is captured in {directory}, nothing leaves this host",
         "ready",

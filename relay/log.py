@@ -16,13 +16,13 @@ import json
 import logging
 import os
 import select
-import socket
 import stat
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
+from relay import sockets
 from relay.model import Client, Kind, Outcome
 
 LOGGER = "relay"
@@ -295,9 +295,9 @@ class Events:
         """The spool takes mail again."""
         self._write_if(logging.WARNING, "qmgr", "spool: takes mail again", {"event": "spool_recovered"})
 
-    def started(self, text: str) -> None:
+    def starting(self, text: str) -> None:
         """The daemon begins; `text` names version and configuration."""
-        self._write_if(logging.INFO, "master", f"started: {clean(text)}", {"event": "started", "text": text})
+        self._write_if(logging.INFO, "master", f"starting: {clean(text)}", {"event": "starting", "text": text})
 
     def ready(self, text: str) -> None:
         """The daemon accepts mail; `text` names the listeners."""
@@ -523,7 +523,7 @@ def setup(
     if form == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        host = (hostname or socket.gethostname()).partition(".")[0] or "localhost"
+        host = (hostname or sockets.hostname()).partition(".")[0]
         handler.setFormatter(TextFormatter(host=host, journal=under_journal(stream, environ)))
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _Handler)]:

@@ -1,4 +1,4 @@
-"""Sockets to listen on: TCP addresses and unix paths, and who holds them when we cannot have them.
+"""Sockets to listen on: TCP addresses and unix paths, and who holds them when we cannot have them; and this host's name.
 
 `bind` gives a bound socket that does not listen yet, so that a unix socket has its final mode before anybody can connect.
 A stale unix socket, one nobody listens on, is replaced; one in use is not.
@@ -14,6 +14,7 @@ import socket
 import stat
 from pathlib import Path
 
+from relay import address as addresses
 from relay.errors import Unavailable
 
 UNIX = "unix:"
@@ -38,6 +39,17 @@ def show(sock: socket.socket) -> str:
         return UNIX + name
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def hostname() -> str:
+    """The system's name for this host; a name server is asked only where that name has no domain. `localhost` where the
+    system has no name, or none that can stand in a mail address."""
+    name = socket.gethostname().rstrip(".")
+    if "." not in name:
+        full = socket.getfqdn(name).rstrip(".")
+        if not full.lower().startswith("localhost"):  # what /etc/hosts says of many hosts
+            name = full
+    return name if name.isascii() and addresses.valid(f"mailer-daemon@{name}") else "localhost"
 
 
 def bind(address: str, *, mode: int = 0o660) -> socket.socket:

@@ -5,6 +5,7 @@ Times are RFC 3339 in UTC; a time that does not exist is None. Pure: the time of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from relay.model import Entry, RecipientState, State
@@ -38,48 +39,65 @@ def queue_name(entry: Entry, now: float) -> str:
     return next((name for name in _QUEUES if name in found), "finished")
 
 
-def recipient(state: RecipientState) -> Json:
-    """One recipient for a list. `delay_reason` is empty for one that was not tried yet or is final."""
+def recipient(state: RecipientState, pauses: Mapping[str, str]) -> Json:
+    """One recipient for a list. `pauses` says why a provider is not up, by its name.
+
+    `delay_reason` is empty for one that waits for nothing but its first attempt, or is final. Who `waits` for a paused
+    provider or its turn has no next attempt that could be named: it goes when the provider does, at the latest it `expires`.
+    """
+    waits = state.waits if state.state is State.QUEUED else ""
     return {
         "address": state.recipient.address,
         "state": state.state.value,
         "provider": state.provider,
         "route": state.route,
         "attempts": state.attempts,
-        "next_attempt": when(state.next_attempt) if state.state is State.QUEUED else None,
-        "delay_reason": _delay_reason(state),
+        "next_attempt": when(state.next_attempt) if state.state is State.QUEUED and not waits else None,
+        "waits": waits,
+        "expires": when(state.next_attempt) if waits else None,
+        "delay_reason": _delay_reason(state, pauses),
         "maybe_relayed": state.maybe_relayed,
     }
 
 
-def _delay_reason(state: RecipientState) -> str:
+def _delay_reason(state: RecipientState, pauses: Mapping[str, str]) -> str:
     if state.state not in (State.QUEUED, State.HELD):
         return ""
     if state.waits.endswith(_LINE):
         return f"waits for its turn at {state.waits.removesuffix(_LINE)}" + (f"; last reply: {state.reply}" if state.reply else "")
     if state.waits:
-        return f"{state.waits} is paused" + (f": {state.reply}" if state.reply else "")
+        reason = state.reply or _pause_reason(state.waits, pauses)
+        return f"waits for {state.waits}" + (f": {reason}" if reason else "")
     return state.reply
 
 
-def entry(found: Entry, now: float) -> Json:
-    """One entry for a list."""
+def _pause_reason(waits: str, pauses: Mapping[str, str]) -> str:
+    """Why `waits` (a provider, or `provider identity`) is paused; the reason of an identity's pause begins with it."""
+    provider, _, identity = waits.partition(" ")
+    reason = pauses.get(provider, "")
+    if not identity:
+        return reason
+    return reason.removeprefix(f"{identity}: ") if reason.startswith(f"{identity}: ") else ""
+
+
+def entry(found: Entry, now: float, pauses: Mapping[str, str]) -> Json:
+    """One entry for a list; `pauses` as for `recipient`."""
     return {
         "queue_id": found.queue_id,
         "queue_name": queue_name(found, now),
         "arrival_time": when(found.arrived),
         "message_size": found.facts.size,
         "sender": found.envelope.reverse_path,
-        "recipients": [recipient(state) for state in found.recipients],
+        "recipients": [recipient(state, pauses) for state in found.recipients],
     }
 
 
-def details(found: Entry, now: float) -> Json:
+def details(found: Entry, now: float, pauses: Mapping[str, str]) -> Json:
     """One entry with all that is known about it beside its history."""
-    shown = entry(found, now)
+    shown = entry(found, now, pauses)
     shown["recipients"] = [
         {
-            **recipient(state),
+            **recipient(state, pauses),
             "status": state.status,
             "reply": state.reply,
             "remote": state.remote,

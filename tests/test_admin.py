@@ -52,6 +52,8 @@ async def test_an_entry_of_the_queue_has_the_documented_shape(served: Served) ->
                     "route": "default",
                     "attempts": 1,
                     "next_attempt": "2026-11-20T18:02:01.250Z",
+                    "waits": "",
+                    "expires": None,
                     "delay_reason": "450 mailbox busy",
                     "maybe_relayed": False,
                 }
@@ -216,6 +218,13 @@ async def test_status_tells_whether_mail_is_accepted(served: Served) -> None:
             "oldest": {"active": "2026-11-20T17:57:01.250Z"},
         },
     } == answer
+
+
+async def test_the_root_lists_the_calls(served: Served) -> None:
+    """Who opens the address in a browser sees what can be asked, and by which method."""
+    status, answer, _ = await served.ask("GET", "/")
+    assert (200, "0.1.0") == (status, answer["relay"])
+    assert {"GET /healthz", "GET /api/v1/queue/{id}/raw", "POST /api/v1/test"} < set(answer["calls"])
 
 
 async def test_health_is_503_while_no_mail_is_accepted(served: Served) -> None:

@@ -35,7 +35,8 @@ PLAIN = show.Paint(False)
 
 @pytest.fixture(autouse=True)
 def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No configuration of this host, a time zone that is the same everywhere."""
+    """No configuration of this host and not its name, a time zone that is the same everywhere."""
+    monkeypatch.setattr("socket.gethostname", lambda: "relay.example.com")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("RELAY_CONFIG", raising=False)
     monkeypatch.setattr(door, "CONFIG_FILE", tmp_path / "etc" / "relay.yaml")
@@ -394,8 +395,11 @@ def test_a_warning_fails_only_a_strict_check(tmp_path: Path, capsys: pytest.Capt
     """Mail that goes nowhere is allowed, and said."""
     path = write(tmp_path / "relay.yaml", "providers: {capture: {}}\n")
     assert exits.OK == main(["check", "-c", path])
-    assert "warning: " in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert f"{path}: ok" == printed.out.splitlines()[0]
+    assert "warning: " in printed.err
     assert exits.CONFIG == main(["check", path, "--strict"])
+    assert f"{path}: 1 warning, refused by --strict" == capsys.readouterr().out.splitlines()[0]
 
 
 def test_commands_need_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -431,6 +435,18 @@ async def test_status_in_words(relay: Relay) -> None:
     assert "    535 5.7.8 no" in lines
     assert "2           active  -" in lines
     assert lines[-1].startswith("1 in the queue; oldest: active ")
+
+
+async def test_a_probe_time_that_is_over(relay: Relay) -> None:
+    """With nobody waiting the next message is the probe; with somebody it goes any moment."""
+    relay.served.providers = [
+        ProviderStatus("ses", "paused", "535 no", NOW - 60, 1000.0, 0, 0),
+        ProviderStatus("b", "paused", "535 no", NOW - 60, 1000.0, 1, 0),
+    ]
+    lines = (await relay("status")).out.splitlines()
+    assert ["the next message tries it", "next try 1970-01-01 00:16:40"] == [
+        line.partition(", ")[2] for line in lines if line.startswith("    for ")
+    ]
 
 
 async def test_status_as_json_is_one_object(relay: Relay) -> None:
@@ -510,6 +526,19 @@ async def test_the_story_of_a_message(relay: Relay) -> None:
     assert [found] == await relay.json("queue", "show", entry.queue_id)
 
 
+async def test_who_waits_for_a_paused_provider(relay: Relay) -> None:
+    """List and story say for whom, why and until when; the reason is the provider's where the recipient has none."""
+    relay.served.providers = [ProviderStatus("postmark", "paused", "401 10 BadToken: no", NOW, NOW + 60, 1, 0)]
+    entry = await relay.served.store("a@example.net")
+    await relay.served.spool.claim(NOW, 10, 60)
+    await relay.served.spool.wait(entry.queue_id, ["a@example.net"], "postmark", NOW + 5 * 86400, "postmark", "default")
+    why = "waits for postmark: 401 10 BadToken: no; expires 2026-11-25 17:57:01"
+    assert ["    to <a@example.net>", f"        {why}"] == (await relay("queue")).out.splitlines()[2:]
+    assert f"  to <a@example.net>: queued, {why}" in (await relay("log", entry.queue_id)).out.splitlines()
+    [found] = await relay.json("queue")
+    assert [None] == [recipient["next_attempt"] for recipient in found["recipients"]]
+
+
 async def test_more_than_one_message_found(relay: Relay) -> None:
     """Newest first, an empty line between; a very common term says that there is more."""
     ids = [(await relay.served.store("a@example.net")).queue_id for _ in range(21)]
@@ -579,6 +608,16 @@ async def test_delete_asks(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> Non
     assert 0 == (await relay.served.spool.counts()).entries
 
 
+async def test_a_deletion_is_part_of_the_story(relay: Relay) -> None:
+    """The log and the timeline say who took the recipient out."""
+    entry = await relay.served.store("a@example.net")
+    await relay("queue", "delete", entry.queue_id, "--yes")
+    lines = (await relay("log", entry.queue_id)).out.splitlines()
+    assert ["  to <a@example.net>: deleted", "    2026-11-20 17:57:01  deleted   by the admin"] == lines[2:4]
+    printed = await relay("queue", "show", entry.queue_id, "--timeline")
+    assert "2026-11-20 17:57:01  deleted   by the admin, to <a@example.net>\n" == printed.out
+
+
 async def test_what_is_under_way_is_not_deleted(relay: Relay) -> None:
     """A leased recipient stays, and the answer says so."""
     await relay.served.store("a@example.net")
@@ -633,6 +672,28 @@ async def test_a_test_message_is_waited_for(
     assert said in printed.out
 
 
+async def test_a_test_message_that_waits_for_a_paused_provider(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said at once, with the reason of the pause, and only once."""
+    monkeypatch.setattr(verbs, "POLL", 0.01)
+    monkeypatch.setattr(verbs, "WAIT", 0.3)
+    relay.served.providers = [ProviderStatus("postmark", "paused", "401 10 BadToken: no", NOW, NOW + 60, 1, 0)]
+
+    async def set_aside() -> None:
+        due = asyncio.Event()
+        relay.served.spool.on_due(due.set)
+        await due.wait()
+        [entry] = await relay.served.spool.claim(NOW, 10, 60)
+        await relay.served.spool.wait(entry.queue_id, ["me@example.net"], "postmark", NOW + 86400, "postmark", "default")
+
+    delivery = asyncio.create_task(set_aside())
+    printed = await relay("test", "me@example.net", "--wait")
+    await delivery
+    assert exits.TRY_LATER == printed.code
+    assert ["waits     postmark  T s  paused: 401 10 BadToken: no"] == [
+        re.sub(r"[0-9.]+ s ", "T s ", line) for line in printed.out.splitlines()[1:]
+    ]
+
+
 async def test_a_daemon_on_tcp_and_one_that_answers_nonsense(relay: Relay, tmp_path: Path) -> None:
     """`admin.listen` may be a port; what is not our API is told from an error of ours."""
     over_tcp = Relay(relay.served, configuration(tmp_path, f"127.0.0.1:{relay.served.port}"), relay._captured)
@@ -675,11 +736,14 @@ async def test_a_stopped_daemons_spool_can_be_read(relay: Relay) -> None:
         printed = await relay(*verb.split())
         assert (0, before.out) == (printed.code, printed.out)
         assert 1 == printed.err.count("the daemon is not running")
-    assert "relay 0.1.0: the daemon is down" in (await relay("status")).out
+    printed = await relay("status")
+    assert (exits.UNAVAILABLE, "accepting mail: no") == (printed.code, printed.out.splitlines()[0])
+    assert 1 == (printed.out + printed.err).count("the daemon is not running")
+    assert exits.UNAVAILABLE == (await relay("status", "--json")).code
     assert "nothing in the queue" in (await relay("queue", "--state", "corrupt")).out
     printed = await relay("queue", "delete", "--all", "--yes")
     assert exits.UNAVAILABLE == printed.code
-    assert "only the daemon changes the queue" in printed.err
+    assert f"only the daemon changes the queue. Start it: relay serve -c {relay._config}\n" in printed.err
 
 
 async def test_without_the_daemon_the_api_changes_nothing(relay: Relay, tmp_path: Path) -> None:
@@ -759,6 +823,35 @@ def test_colour_only_where_it_is_wanted() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", [""]),
+        ("short", ["short"]),
+        ("two  words", ["two  words"]),
+        ("  one two  three four", ["  one two", "    three", "    four"]),
+        ("  averyveryverylongword x", ["  averyveryverylongword", "    x"]),
+        ("\033[32msent    \033[0m x y", ["\033[32msent    \033[0m x", "  y"]),
+    ],
+)
+def test_long_lines_are_wrapped_at_words(line: str, expected: list[str]) -> None:
+    """With a hanging indent; colours take no room, and a word is never cut."""
+    assert expected == list(show.wrapped(line, 10))
+
+
+async def test_only_a_terminal_gets_wrapped_lines(monkeypatch: pytest.MonkeyPatch, relay: Relay) -> None:
+    """Programs that read a pipe find every fact on one line."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    await relay.served.store("a@example.net")
+    piped = (await relay("log", "one@web1")).out
+    assert max(map(len, piped.splitlines())) > 40
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = (await relay("log", "one@web1")).out
+    assert max(map(len, shown.splitlines())) <= 40
+    assert piped.split() == shown.split()
+
+
 def test_a_terminal_gets_no_control_characters() -> None:
     """Stored mail is shown, not obeyed; a pipe gets the octets as they are."""
     data = b"Subject: \x1b[2Jx\r\n\r\nbody\xff\x07\r\n"
@@ -779,8 +872,8 @@ def test_a_story_shows_what_is_special() -> None:
         "via": ["ses"],
         "finished_time": "2026-11-20T17:57:02.250Z",
         "recipients": [
-            {"address": "a", "state": "queued", "attempts": 0, "delay_reason": ""},
-            {"address": "b", "state": "held", "attempts": 0, "delay_reason": "x"},
+            {"address": "a", "state": "queued", "attempts": 0, "delay_reason": "", "expires": None},
+            {"address": "b", "state": "held", "attempts": 0, "delay_reason": "x", "expires": None},
         ],
     }
     step = {"recipient": "b", "route": "", "provider": "", "verdict": "RETRY", "state": "held", "time": entry["finished_time"]}

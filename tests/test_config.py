@@ -24,6 +24,12 @@ POSTMARK = 'providers: {postmark: {token: "fake-token-0000"}}\n'
 CANARY = "canary-secret-0000"
 
 
+@pytest.fixture(autouse=True)
+def _hostname(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a domain, whatever this host is called."""
+    monkeypatch.setattr("socket.gethostname", lambda: "relay.example.com")
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a configuration that only its owner can read."""
@@ -435,6 +441,28 @@ def test_dev_needs_no_file(tmp_path: Path) -> None:
     assert () == made.secrets()
     with pytest.raises(ConfigError, match="the path is too long for a unix socket"):
         config.dev(tmp_path / ("x" * 120))
+
+
+def test_the_port_of_implicit_tls_without_it_is_warned_about(write: Callable[[str], Path]) -> None:
+    """STARTTLS on 465 waits for a greeting that never comes."""
+    path = write("providers: {smarthost: {type: smtp, host: mail.example.net, port: 465}}\n")
+    assert (f"{path}:1:67: providers.smarthost.port: 465 is implicit TLS (tls: implicit)",) == config.load(path, environ={}).warnings
+    path = write("providers: {smarthost: {type: smtp, host: mail.example.net, port: 465, tls: implicit}}\n")
+    assert () == config.load(path, environ={}).warnings
+
+
+def test_a_name_without_a_domain_is_warned_about(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounces would bear it; a `from` of their own, or a full name, ends the warning about them."""
+    monkeypatch.setattr("socket.gethostname", lambda: "vm")
+    monkeypatch.setattr("socket.getfqdn", lambda name: "localhost")
+    loaded = config.load(write(POSTMARK), environ={})
+    assert ("vm", "mailer-daemon@vm") == (loaded.hostname, loaded.bounce.sender)
+    assert ["the name of this host has no domain: vm; bounces leave as mailer-daemon@vm (set hostname: relay.example.com)"] == [
+        warning.partition("hostname: ")[2] for warning in loaded.warnings
+    ]
+    [warning] = config.load(write(POSTMARK + "bounce: {from: bounces@example.com}\n"), environ={}).warnings
+    assert "bounces" not in warning
+    assert () == config.load(write(POSTMARK + "hostname: relay.example.com\n"), environ={}).warnings
 
 
 def test_a_host_without_a_usable_name_is_localhost(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:

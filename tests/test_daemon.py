@@ -79,7 +79,7 @@ async def run() -> AsyncIterator[Callable[[Running], asyncio.Task[None]]]:
 
 
 async def test_mail_goes_through_and_a_signal_stops_in_order(tmp_path: Path, run: Callable[[Running], asyncio.Task[None]]) -> None:
-    """started, ready, a message, stopping, stopped; the socket is gone, the spool can be taken again."""
+    """starting, ready, a message, stopping, stopped; the socket is gone, the spool can be taken again."""
     for _ in range(2):
         running = Running(configuration(tmp_path))
         task = run(running)
@@ -87,8 +87,11 @@ async def test_mail_goes_through_and_a_signal_stops_in_order(tmp_path: Path, run
         await running.journal.wait("removed")
         os.kill(os.getpid(), signal.SIGTERM)
         await task
+        assert f"relay 0.1.0, 1 provider, spool {tmp_path}/spool" == running.journal.lines[0]["text"]
         told = [str(line["event"]) for line in running.journal.lines]
-        assert ["started", "ready", "stopping", "stopped"] == [word for word in told if word in ("started", "ready", "stopping", "stopped")]
+        assert ["starting", "ready", "stopping", "stopped"] == [
+            word for word in told if word in ("starting", "ready", "stopping", "stopped")
+        ]
     assert not os.path.lexists(tmp_path / "admin.sock")  # noqa: ASYNC240 # a test
 
 

@@ -193,7 +193,7 @@ FORMS: dict[str, tuple[Callable[[log.Events], None], str, dict[str, object]]] = 
     ),
     "spool_trouble": (lambda e: e.spool_trouble("disk full"), "relay/qmgr: warning: spool: disk full", {"level": "error"}),
     "spool_recovered": (lambda e: e.spool_recovered(), "relay/qmgr: spool: takes mail again", {"level": "warning"}),
-    "started": (lambda e: e.started("relay 1"), "relay/master: started: relay 1", {"text": "relay 1"}),
+    "starting": (lambda e: e.starting("relay 1"), "relay/master: starting: relay 1", {"text": "relay 1"}),
     "ready": (lambda e: e.ready("local"), "relay/master: ready: local", {"text": "local"}),
     "stopping": (lambda e: e.stopping("SIGTERM"), "relay/master: stopping: SIGTERM", {"text": "SIGTERM"}),
     "stopped": (lambda e: e.stopped("drained"), "relay/master: stopped: drained", {"text": "drained"}),

@@ -89,3 +89,24 @@ def test_what_is_not_a_socket_is_left_alone(tmp_path: Path, made: str) -> None:
     with pytest.raises(Unavailable, match="cannot listen on unix:"):
         sockets.bind(f"unix:{path / 'x' if made == 'below a file' else path}")
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "looked_up", "expected"),
+    [
+        ("mx.example.com", "never asked", "mx.example.com"),
+        ("mx.example.com.", "never asked", "mx.example.com"),
+        ("vm", "vm.example.com", "vm.example.com"),
+        ("vm", "vm", "vm"),
+        ("vm", "localhost", "vm"),
+        ("vm", "localhost.localdomain", "vm"),
+        ("localhost", "localhost.localdomain", "localhost"),
+        ("bad name.example", "never asked", "localhost"),
+        ("", "", "localhost"),
+    ],
+)
+def test_the_name_of_this_host(system: str, looked_up: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's own, with its domain where that is known; never localhost because /etc/hosts says so."""
+    monkeypatch.setattr("socket.gethostname", lambda: system)
+    monkeypatch.setattr("socket.getfqdn", lambda name: looked_up)
+    assert expected == sockets.hostname()

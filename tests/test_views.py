@@ -54,24 +54,36 @@ def test_an_entry_is_shown_under_its_most_lively_queue(states: list[RecipientSta
     [
         (state("a"), ""),
         (state("a", reply="450 busy"), "450 busy"),
-        (state("a", waits="ses"), "ses is paused"),
-        (state("a", waits="ses", reply="535 no"), "ses is paused: 535 no"),
+        (state("a", waits="ses"), "waits for ses"),
+        (state("a", waits="postmark"), "waits for postmark: 401 10 BadToken"),
+        (state("a", waits="mx stream=news"), "waits for mx stream=news: 422 no"),
+        (state("a", waits="mx domain=example.com"), "waits for mx domain=example.com"),
+        (state("a", waits="ses", reply="535 no"), "waits for ses: 535 no"),
         (state("a", waits="ses line"), "waits for its turn at ses"),
         (state("a", waits="ses line", reply="450 busy"), "waits for its turn at ses; last reply: 450 busy"),
-        (state("a", waits="postmark stream=line", reply="422 no"), "postmark stream=line is paused: 422 no"),
+        (state("a", waits="postmark stream=line", reply="422 no"), "waits for postmark stream=line: 422 no"),
         (state("a", State.HELD, reply="no answer"), "no answer"),
         (state("a", State.RELAYED, reply="250 ok"), ""),
     ],
 )
 def test_the_delay_reason_says_what_a_recipient_waits_for(found: RecipientState, expected: str) -> None:
     """The last reply, the pause, or the turn it waits for; nothing for one that is final or was not tried."""
-    assert expected == views.recipient(found)["delay_reason"]
+    assert expected == views.recipient(found, {"postmark": "401 10 BadToken", "mx": "stream=news: 422 no"})["delay_reason"]
 
 
 def test_a_time_that_does_not_exist_is_none() -> None:
     """The spool writes 0 for never; a final recipient has no next attempt."""
     assert (None, None, "1970-01-01T00:00:01.500Z") == (views.when(0), views.when(None), views.when(1.5))
-    assert None is views.recipient(state("a", State.RELAYED, next_attempt=NOW))["next_attempt"]
+    assert None is views.recipient(state("a", State.RELAYED, next_attempt=NOW), {})["next_attempt"]
+
+
+@pytest.mark.parametrize("waits", ["ses", "ses line", "ses stream=news"])
+def test_who_waits_for_a_provider_has_an_expiry_and_no_next_attempt(waits: str) -> None:
+    """The time the spool keeps for it is when relay gives up."""
+    shown = views.recipient(state("a", waits=waits, next_attempt=NOW), {})
+    assert (None, waits, "2026-11-20T17:57:01.250Z") == (shown["next_attempt"], shown["waits"], shown["expires"])
+    shown = views.recipient(state("a", next_attempt=NOW), {})
+    assert ("2026-11-20T17:57:01.250Z", "", None) == (shown["next_attempt"], shown["waits"], shown["expires"])
 
 
 def test_details_hold_everything_but_the_message() -> None:
@@ -86,7 +98,7 @@ def test_details_hold_everything_but_the_message() -> None:
         remote="mx[192.0.2.1]:25",
         remote_id="r1",
     )
-    shown = views.details(entry(recipient, edits=(Edit(EditKind.REMOVE, "bcc"),), via=("ses",), bounce=True, finished=NOW), NOW)
+    shown = views.details(entry(recipient, edits=(Edit(EditKind.REMOVE, "bcc"),), via=("ses",), bounce=True, finished=NOW), NOW, {})
     assert [{"kind": "remove", "text": "bcc"}] == shown["edits"]
     assert (["ses"], True, "2026-11-20T17:57:01.250Z") == (shown["via"], shown["bounce"], shown["finished_time"])
     assert isinstance(shown["recipients"], list)

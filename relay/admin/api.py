@@ -136,6 +136,7 @@ class Api:
         self._metrics = metrics
         self.app = Starlette(
             routes=[
+                self._route("GET", "/", self._calls),
                 self._route("GET", "/healthz", self._healthz),
                 self._route("GET", "/metrics", self._render_metrics),
                 self._route("GET", "/api/v1/status", self._status),
@@ -169,6 +170,11 @@ class Api:
         return Route(path, answer, methods=[method])
 
     # Looking.
+
+    async def _calls(self, request: Request) -> Response:
+        routes = [route for route in self.app.routes if isinstance(route, Route) and route.path != "/"]
+        calls = [f"{'POST' if 'POST' in (route.methods or ()) else 'GET'} {route.path}" for route in routes]
+        return JSONResponse({"relay": self._context.version, "calls": calls})
 
     async def _healthz(self, request: Request) -> Response:
         why = self._context.refusing()
@@ -214,10 +220,12 @@ class Api:
         found = await self._reader.find(what, limit, after)
         # A page may be short without being the last: entries that cannot be read are left out of it.
         more = found[-1].queue_id if found else ""
-        return JSONResponse({"entries": [views.entry(entry, what.now) for entry in found], "next": more})
+        pauses = await self._pauses()
+        entries = [views.entry(entry, what.now, pauses) for entry in found]
+        return JSONResponse({"entries": entries, "next": more})
 
     async def _entry(self, request: Request) -> Response:
-        return JSONResponse(views.details(await self._look_up(request), self._context.clock()))
+        return JSONResponse(views.details(await self._look_up(request), self._context.clock(), await self._pauses()))
 
     async def _raw(self, request: Request) -> Response:
         entry = await self._look_up(request)
@@ -247,7 +255,7 @@ class Api:
         if not term:
             raise Problem(400, "say what to look for: log?term=a queue id, Message-ID, address or remote id")
         found = await self._reader.search(term, MAX_STORIES + 1)
-        stories = []
+        stories, pauses = [], await self._pauses()
         for queue_id in found[:MAX_STORIES]:
             try:
                 entry = await self._reader.entry(queue_id)
@@ -256,8 +264,12 @@ class Api:
                     raise
                 continue  # one that cannot be read must not hide the others
             if entry is not None:
-                stories.append({**views.details(entry, self._context.clock()), "steps": await self._steps(queue_id)})
+                stories.append({**views.details(entry, self._context.clock(), pauses), "steps": await self._steps(queue_id)})
         return JSONResponse({"stories": stories, "more": len(found) > MAX_STORIES})
+
+    async def _pauses(self) -> dict[str, str]:
+        """Why each provider that is not up is not."""
+        return {provider.name: provider.reason for provider in await self._context.providers() if provider.reason}
 
     async def _steps(self, queue_id: str) -> list[Json]:
         return [{**asdict(step), "time": views.when(step.time), "state": step.state.value} for step in await self._reader.history(queue_id)]

@@ -44,9 +44,11 @@ class Door(Protocol):
 class Admin:
     """The calls, for the verbs: answers as values, errors as Stop."""
 
-    def __init__(self, door: Door, note: str = "") -> None:
-        """`note` says that the daemon is down, and is printed before the first answer; "" while it runs."""
+    def __init__(self, door: Door, note: str = "", start: str = "") -> None:
+        """`note` says that the daemon is down, and is printed before the first answer; "" while it runs. `start` is typed
+        to start it."""
         self._door = door
+        self._start = start
         self._note = note
         self._running = not note
 
@@ -61,7 +63,7 @@ class Admin:
     def post(self, path: str, values: Json) -> Json:
         """Change something. Only the daemon can."""
         if not self._running:
-            raise Stop(UNAVAILABLE, f"{self._note}; only the daemon changes the queue. Start it: relay serve")
+            raise Stop(UNAVAILABLE, f"{self._note}; only the daemon changes the queue. Start it: {self._start}")
         return self._object(self._call("POST", path, {}, json.dumps(values).encode()))
 
     def entries(self, query: Mapping[str, str]) -> Iterator[Json]:
@@ -174,10 +176,11 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Where:
-    """What a configuration says about reaching the daemon: the admin addresses and the spool directory."""
+    """What a configuration says about reaching the daemon: the admin addresses, the spool directory, what starts it."""
 
     listen: Sequence[str]
     spool: Path
+    start: str
 
 
 def development_directory(environ: Mapping[str, str]) -> Path:
@@ -206,9 +209,9 @@ def admin(where: Where) -> Admin:
     if not _there(where.spool / "spool.db"):
         raise Stop(
             UNAVAILABLE,
-            f"cannot reach {tried}, and there is no spool in {where.spool}. Start the daemon: relay serve, or relay serve --dev",
+            f"cannot reach {tried}, and there is no spool in {where.spool}. Start the daemon: {where.start}",
         )
-    return Admin(Stopped(where.spool), f"the daemon is not running (cannot reach {tried})")
+    return Admin(Stopped(where.spool), f"the daemon is not running (cannot reach {tried})", where.start)
 
 
 def _there(file: Path) -> bool:

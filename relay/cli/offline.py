@@ -6,14 +6,13 @@ Imported only when needed: it brings Starlette and SQLite with it.
 from __future__ import annotations
 
 import os
-import socket
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relay import __version__
+from relay import __version__, sockets
 from relay.admin import Api, Context
 from relay.admin.api import ProviderView
 from relay.cli.exits import PERMISSION, Stop
@@ -33,7 +32,7 @@ async def answer(spool: Path, method: str, path: str, query: Mapping[str, str]) 
     with _opened(spool) as reader:
         context = Context(
             version=__version__,
-            hostname=socket.gethostname(),
+            hostname=sockets.hostname(),
             spool_path=str(spool),
             clock=time.time,
             refusing=lambda: "the daemon is not running",

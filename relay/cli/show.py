@@ -6,6 +6,7 @@ characters replaced, so that no mail can move a terminal's cursor.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,10 @@ _COLOURS = {"up": 32, "sent": 32, "relayed": 32, "active": 32, "yes": 32}
 _COLOURS |= {"throttled": 33, "deferred": 33, "queued": 33, "hold": 33, "held": 33}
 _COLOURS |= {"paused": 31, "bounced": 31, "failed": 31, "corrupt": 31, "no": 31}
 _WORD_OF_STEP = {"OK": "sent", "PERM-RCPT": "bounced", "PERM-MSG": "bounced"}
+_WORD_OF_STATE = {"held": "held", "deleted": "deleted"}
+
+
+_COLOUR = re.compile("\033\\[[0-9]*m")
 
 
 class Paint:
@@ -78,13 +83,11 @@ def columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def status(shown: Json, now: float, paint: Paint) -> Iterator[str]:
-    """`relay status`."""
-    if not shown["running"]:
-        yield f"relay {shown['version']}: the daemon is {paint('down')}; this is what its spool holds"
-    else:
+    """`relay status`. That the daemon is down is said elsewhere, before the first answer."""
+    if shown["running"]:
         yield f"relay {shown['version']} on {shown['hostname']}, pid {shown['pid']}, up {age(shown['started_time'], now)}"
-        why = f" ({clean(shown['reason'])})" if shown["reason"] else ""
-        yield f"accepting mail: {paint('yes' if shown['accepting'] else 'no')}{why}"
+    why = f" ({clean(shown['reason'])})" if shown["running"] and shown["reason"] else ""
+    yield f"accepting mail: {paint('yes' if shown['accepting'] else 'no')}{why}"
     free = shown["spool"]["free"]
     yield f"spool: {shown['spool']['path']}" + (f", {size(free)} free" if free is not None else "")
     if shown["listeners"]:
@@ -103,8 +106,14 @@ def _providers(providers: Sequence[Json], now: float, paint: Paint) -> Iterator[
     for item in providers:
         yield f"{item['name']:<{width}}  {paint(item['state'], 9)}  {item['active']:>6}  {item['waiting']:>7}"
         if item["reason"]:
-            yield f"    for {age(item['since'], now)}, next try {local(item['until'])}"
+            yield f"    for {age(item['since'], now)}, {_next_try(item, now)}"
             yield f"    {clean(item['reason'])}"
+
+
+def _next_try(provider: Json, now: float) -> str:
+    """When a provider that is not up is tried: at a time, or once that is over with the first message that comes."""
+    over = provider["until"] and _parse(provider["until"]).timestamp() <= now
+    return "the next message tries it" if over and not provider["waiting"] else f"next try {local(provider['until'])}"
 
 
 def _counts(queue: Json, now: float) -> Iterator[str]:
@@ -143,9 +152,15 @@ def _waiting(recipient: Json, paint: Paint) -> Iterator[str]:
         facts.append(f"next {local(recipient['next_attempt'])}")
     yield "    " + ", ".join(facts)
     if recipient["delay_reason"]:
-        yield f"        {clean(recipient['delay_reason'])}"
+        yield f"        {_why(recipient)}"
     if recipient["maybe_relayed"]:
         yield "        may have been delivered already"
+
+
+def _why(recipient: Json) -> str:
+    """Why a recipient waits, and when relay gives up where no next attempt is known."""
+    expires = f"; expires {local(recipient['expires'])}" if recipient["expires"] else ""
+    return clean(recipient["delay_reason"]) + expires
 
 
 def story(entry: Json, steps: Sequence[Json], paint: Paint) -> Iterator[str]:
@@ -172,16 +187,20 @@ def _standing(recipient: Json, paint: Paint) -> str:
         return paint(recipient["state"])
     if not recipient["attempts"] and not recipient["delay_reason"]:
         return "waits for its first attempt"
-    text = f"{paint('queued')}, next attempt {local(recipient['next_attempt'])}"
+    when = _why(recipient) if recipient["expires"] else f"next attempt {local(recipient['next_attempt'])}"
+    text = f"{paint('queued')}, {when}"
     return text + (", may have been delivered already" if recipient["maybe_relayed"] else "")
 
 
 def step_word(step: Json) -> str:
-    """sent, deferred or bounced: the log's word for an outcome."""
-    return _WORD_OF_STEP.get(step["verdict"], "held" if step["state"] == "held" else "deferred")
+    """sent, deferred, bounced, held or deleted: the log's word for an outcome."""
+    return _WORD_OF_STEP.get(step["verdict"]) or _WORD_OF_STATE.get(step["state"], "deferred")
 
 
 def _step(step: Json, paint: Paint) -> Iterator[str]:
+    if step["state"] == "deleted" and not step["verdict"]:
+        yield f"    {local(step['time'])}  {paint('deleted', 8)}  by the admin"
+        return
     way = f"route {step['route']}, " if step["route"] else ""
     by = f"{way}provider {step['provider']}, {clean(step['remote'])}" if step["provider"] else "relay"
     yield f"    {local(step['time'])}  {paint(step_word(step), 8)}  {by}"
@@ -192,11 +211,25 @@ def _step(step: Json, paint: Paint) -> Iterator[str]:
 def timeline(steps: Sequence[Json], paint: Paint) -> Iterator[str]:
     """`relay queue show --timeline`: every outcome in order of time."""
     for step in steps:
-        head, reply = _step(step, paint)
+        head, *reply = _step(step, paint)
         yield f"{head.strip()}, to {address(step['recipient'])}"
-        yield reply
+        yield from reply
     if not steps:
         yield "no attempt yet"
+
+
+def wrapped(line: str, width: int) -> Iterator[str]:
+    """A line in pieces of at most `width` columns where its words allow it; the later ones stand two columns further in."""
+    indent = len(line) - len(line.lstrip(" "))
+    first, *more = re.split("( +)", line[indent:])
+    current = " " * indent + first
+    for gap, word in zip(more[::2], more[1::2], strict=True):
+        if len(_COLOUR.sub("", current + gap + word)) > width:
+            yield current
+            current = " " * (indent + 2) + word
+        else:
+            current += gap + word
+    yield current
 
 
 def octets(data: bytes, terminal: bool) -> bytes:

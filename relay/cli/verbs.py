@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -71,7 +72,8 @@ def check(options: Options) -> int:
     else:
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        _lines([f"{path}: ok", *_summary(found)])
+        count = f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+        _lines([f"{path}: {f'{count}, refused by --strict' if warnings and options.strict else 'ok'}", *_summary(found)])
     return exits.CONFIG if problems or (warnings and options.strict) else exits.OK
 
 
@@ -89,7 +91,7 @@ def status(options: Options) -> int:
         _print_json(shown)
     else:
         _lines(show.status(shown, time.time(), _paint()))
-    return exits.OK
+    return exits.OK if shown["running"] else exits.UNAVAILABLE
 
 
 def queue_list(options: Options) -> int:
@@ -212,7 +214,7 @@ def test(options: Options) -> int:
 
 def _await(admin: door.Admin, queue_id: str, began: float) -> int:
     """Print each new outcome of a message to one recipient, until the last one or until patience ends."""
-    seen = 0
+    seen, told = 0, False
     while time.monotonic() - began < WAIT:
         steps: Any = admin.get(f"/api/v1/queue/{queue_id}/timeline")["steps"]
         for step in steps[seen:]:
@@ -220,11 +222,24 @@ def _await(admin: door.Admin, queue_id: str, began: float) -> int:
             print(f"{word:<8}  {step['provider'] or 'relay'}  {time.monotonic() - began:.2f} s  {clean(step['reply'])}", flush=True)
             if word == "sent":
                 return exits.OK
-            if word == "bounced":
+            if word in ("bounced", "deleted"):
                 return exits.UNAVAILABLE
         seen = len(steps)
+        if not seen and not told:
+            told = _say_what_it_waits_for(admin, queue_id, began)
         time.sleep(POLL)
     raise Stop(exits.TRY_LATER, f"not sent after {WAIT:.0f} s; it stays in the queue: relay log {queue_id}")
+
+
+def _say_what_it_waits_for(admin: door.Admin, queue_id: str, began: float) -> bool:
+    """Say that a message waits for a provider without having been tried; whether it does."""
+    entry: Any = admin.get(f"/api/v1/queue/{queue_id}")
+    [recipient] = entry["recipients"]
+    if not recipient["waits"]:
+        return False
+    reason = clean(recipient["delay_reason"]).replace(f"waits for {recipient['waits']}", "paused", 1)
+    print(f"{'waits':<8}  {recipient['provider']}  {time.monotonic() - began:.2f} s  {reason}", flush=True)
+    return True
 
 
 # Helpers.
@@ -236,9 +251,14 @@ def _admin(options: Options) -> door.Admin:
     if path is not None:
         from relay.config.reach import reach
 
-        return door.admin(door.Where(*reach(path, environ=os.environ)))
-    directory = directory or door.development_directory(os.environ)
-    return door.admin(door.Where((f"unix:{directory / 'admin.sock'}",), directory / "spool"))
+        given = getattr(options, "config", None)
+        return door.admin(door.Where(*reach(path, environ=os.environ), f"relay serve -c {shlex.quote(given)}" if given else "relay serve"))
+    usual = door.development_directory(os.environ)
+    start = "relay serve --dev" if directory else "relay serve -c FILE, or relay serve --dev"
+    if directory and directory != usual:
+        start += f" --directory {shlex.quote(str(directory))}"
+    directory = directory or usual
+    return door.admin(door.Where((f"unix:{directory / 'admin.sock'}",), directory / "spool", start))
 
 
 def _development(options: Options) -> Path | None:
@@ -278,6 +298,10 @@ def _print_json(value: object) -> None:
 
 
 def _lines(lines: Iterable[str]) -> None:
+    """Print lines; on a terminal each is wrapped to its width."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = itertools.chain.from_iterable(show.wrapped(line, width) for line in lines)
     for line in lines:
         print(line)
 

@@ -10,17 +10,15 @@ The keys: relay.yaml.example and docs/config.md.
 from __future__ import annotations
 
 import os
-import socket
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
-from pydantic_core import PydanticCustomError
 
-from relay import routing
-from relay.config import build, checks, marks, references, values
+from relay import routing, sockets
+from relay.config import build, checks, marks, references
 from relay.config.model import (
     AdminConfig,
     BounceConfig,
@@ -99,7 +97,8 @@ def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True)
         raise ConfigError(report.problems)
     checks.warn(draft, report)
     providers = {name: part.value for name, part in draft.providers.items() if part}
-    hostname = draft.top.value.hostname or _hostname()
+    hostname = draft.top.value.hostname or sockets.hostname()
+    checks.warn_of_hostname(hostname, draft, report)
     routes = tuple(part.value for part in draft.routes) or (RouteConfig(name="default", via=tuple(providers)),)
     return Config(
         listen=tuple(part.value for part in draft.listen),
@@ -119,7 +118,7 @@ def dev(directory: Path) -> Config:
     """The configuration of a first run: SMTP and admin on this host's loopback, all mail captured in `directory`."""
     directory = directory.absolute()
     socket_address = f"unix:{directory / 'admin.sock'}"
-    hostname = _hostname()
+    hostname = sockets.hostname()
     if len(socket_address.encode()) > 107 + len("unix:"):
         raise ConfigError([f"{directory}: the path is too long for a unix socket\n     = name a shorter directory"])
     return Config(
@@ -159,16 +158,6 @@ def _complete(name: str, provider: ProviderConfig, spool: Path) -> ProviderConfi
 
 def _bounce(hostname: str) -> BounceConfig:
     return BounceConfig.model_validate({"from": f"mailer-daemon@{hostname}"})
-
-
-def _hostname() -> str:
-    """The system's name for this host; a name server is asked only where that name has no domain."""
-    name = socket.gethostname()
-    name = (name if "." in name else socket.getfqdn(name)).rstrip(".")
-    try:
-        return values.hostname(name)
-    except PydanticCustomError:
-        return "localhost"
 
 
 def _match(match: MatchConfig) -> routing.Match:

@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.config import values
 from relay.config.build import Draft, Part
 from relay.config.model import CaptureProvider, MatchConfig, RouteConfig, SmtpProvider
 from relay.config.problems import Loc, Report, did_you_mean
+from relay.transports import net
 
 
 def check(draft: Draft, report: Report) -> None:
@@ -22,6 +22,7 @@ def check(draft: Draft, report: Report) -> None:
     for part in draft.providers.values():
         if part and isinstance(part.value, SmtpProvider):
             _login(part.loc, part.bad, part.value, report)
+            _loop(part.loc, part.bad, part.value, draft, report)
     _queue(draft, report)
     _routes(draft, report)
 
@@ -32,13 +33,22 @@ def warn(draft: Draft, report: Report) -> None:
     for name, part in draft.providers.items():
         if name not in used:
             report.warn(("providers", name), "no route uses this provider")
-        if part and isinstance(part.value, SmtpProvider) and part.value.tls == "none" and not values.is_loopback(part.value.host):
+        if part and isinstance(part.value, SmtpProvider) and (part.value.port, part.value.tls) == (465, "starttls"):
+            report.warn((*part.loc, "port"), "465 is implicit TLS", "tls: implicit")
+        if part and isinstance(part.value, SmtpProvider) and part.value.tls == "none" and not net.is_loopback(part.value.host):
             report.warn((*part.loc, "tls"), "mail goes to this smarthost in clear")
     for loc, via in [(route.loc, route.value.via) for route in draft.routes] or [(("providers",), tuple(draft.providers))]:
         for name in via:
             part = draft.providers[name]
             if part and isinstance(part.value, CaptureProvider):
                 report.warn(loc, f'"{name}" is of type capture: what goes there does not leave this host')
+
+
+def warn_of_hostname(hostname: str, draft: Draft, report: Report) -> None:
+    """A name without a domain is known to nobody outside; other mail hosts may refuse what bears it."""
+    if "." not in hostname:
+        leave = "" if draft.bounce.value.sender else f"; bounces leave as mailer-daemon@{hostname}"
+        report.warn(("hostname",), f"the name of this host has no domain: {hostname}{leave}", "set hostname: relay.example.com")
 
 
 def _repeated(items: Iterator[tuple[Loc, str]], report: Report, text: str) -> None:
@@ -70,8 +80,19 @@ def _login(loc: Loc, bad: frozenset[str], provider: SmtpProvider, report: Report
     if provider.password is not None and provider.username is None and "username" not in bad:
         report.add((*loc, "password"), "a password needs a username", "add username: relay", at_key=True)
     given = provider.username is not None or provider.password is not None
-    if given and provider.tls == "none" and not bad & {"tls", "host"} and not values.is_loopback(provider.host):
+    if given and provider.tls == "none" and not bad & {"tls", "host"} and not net.is_loopback(provider.host):
         report.add((*loc, "tls"), f"the password would go to {provider.host} in clear", "tls: starttls or tls: implicit")
+
+
+def _loop(loc: Loc, bad: frozenset[str], provider: SmtpProvider, draft: Draft, report: Report) -> None:
+    """A provider that leads back to one of relay's own listeners."""
+    hosts = ("127.0.0.1", "[::1]") if provider.host.lower() == "localhost" else (provider.host, f"[{provider.host}]")
+    ours = {part.value.address: part.value.name for part in draft.listen if "address" not in part.bad}
+    name = next((ours[address] for host in hosts if (address := f"{host}:{provider.port}") in ours), None)
+    if name is not None and not bad & {"host", "port", "tls"}:
+        report.add(
+            (*loc, "host"), f'this is relay itself: its listener "{name}" is there', "name the smarthost, or let relay listen elsewhere"
+        )
 
 
 def _queue(draft: Draft, report: Report) -> None:

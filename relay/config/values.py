@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from relay import address as addresses
 from relay.config.problems import did_you_mean
+from relay.transports import net
 
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -100,10 +101,12 @@ def duration(value: Any) -> float:
     if not match:
         raise mistake(f'"{written}" is not a duration', "write 30s, 5m, 2h or 5d")
     number, unit = match.groups()
+    if not unit:
+        raise mistake(f'"{written}" has no unit', f"write {number}s, {number}m, {number}h or {number}d")
     if unit not in DURATION_UNITS:
-        near = {"sec": "s", "min": "m", "hour": "h", "day": "d", "week": "w"}.get(unit.lower().rstrip("s"), unit.lower()[:1] or "s")
+        near = {"sec": "s", "min": "m", "hour": "h", "day": "d", "week": "w"}.get(unit.lower().rstrip("s"), unit.lower()[:1])
         mend = f'did you mean "{number}{near}"?' if near in DURATION_UNITS else "write 30s, 5m, 2h or 5d"
-        raise mistake(f'"{written}" has no unit' if not unit else f'"{unit}" is not a unit of time (s, m, h, d, w)', mend)
+        raise mistake(f'"{unit}" is not a unit of time (s, m, h, d, w)', mend)
     seconds = float(number) * DURATION_UNITS[unit]
     if seconds > 3650 * 86400:
         raise mistake(f'"{written}" is longer than ten years')
@@ -145,14 +148,6 @@ def name(value: Any) -> str:
     if not _NAME.fullmatch(written):
         raise mistake(f'"{written}" cannot be a name', "letters, digits, dots, - and _; at most 63 of them")
     return written
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this host."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") in {"localhost", "localhost.localdomain", "ip6-localhost"}
 
 
 def host(value: Any) -> str:
@@ -238,7 +233,7 @@ def base_url(value: Any) -> str:
         raise mistake(f'"{written}" is not an https URL', 'write "https://host"')
     if parts.query or parts.fragment or not _PRINTABLE_ASCII.fullmatch(written):
         raise mistake("a base URL has no query, fragment or spaces")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not net.is_loopback(parts.hostname):
         raise mistake(f"http to {parts.hostname} would send the token in clear", "use https (http is for this host only)")
     return written.rstrip("/")
 

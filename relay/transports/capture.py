@@ -73,7 +73,7 @@ class Capture:
 
     def _capture(self, job: Job, data: bytes) -> Outcome:
         directory = self._settings.directory
-        remote = net.one_line(f"capture[{directory}]:0")
+        remote = net.one_line(f"capture[{directory}]")
         try:
             name = _store(directory, job, data)
         except OSError as error:

@@ -35,7 +35,7 @@ async def test_message_and_envelope_are_kept(tmp_path: Path) -> None:
     assert set(outcomes) == {(ID, "a@example.net"), (ID, "b@example.net")}
     outcome = outcomes[ID, "a@example.net"]
     directory = tmp_path / "new" / "mail"
-    assert (outcome.verdict, outcome.remote_id, outcome.remote) == (Verdict.OK, f"{ID}.eml", f"capture[{directory}]:0")
+    assert (outcome.verdict, outcome.remote_id, outcome.remote) == (Verdict.OK, f"{ID}.eml", f"capture[{directory}]")
     expected = b"Received: by test\r\n" + data.replace(b"To: <a@example.net>\r\n", b"")
     assert (directory / f"{ID}.eml").read_bytes() == expected
     about = json.loads((directory / f"{ID}.json").read_text())
