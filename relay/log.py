@@ -150,13 +150,7 @@ class Events:
             return
         status = _STATUS_WORD[outcome.kind]
         remote = "none" if outcome.own and outcome.remote == "relay" else clean(outcome.remote).replace(",", "?")
-        reply = clean(outcome.reply)
-        if outcome.maybe_relayed and "delivered twice" not in reply:
-            reply += ": may be delivered twice"
-        if held:
-            reply += "; held"
-        elif next_attempt is not None:
-            reply += f"; next try {_clock(next_attempt)} via {next_provider or provider}"
+        reply = _said(outcome, held, next_attempt, next_provider or provider)
         orig = f"orig_to=<{_address(orig_to)}>, " if orig_to else ""
         text = (
             f"{queue_id}: to=<{_address(recipient)}>, {orig}relay={remote}, delay={seconds(delay)}, "
@@ -325,6 +319,16 @@ class Events:
     def _write_if(self, level: int, program: str, text: str, fields: Mapping[str, object]) -> None:
         if self._logger.isEnabledFor(level):
             self._write(level, program, text, dict(fields))
+
+
+def _said(outcome: Outcome, held: bool, next_attempt: float | None, next_provider: str) -> str:
+    """What the remote said, and what follows for a recipient that is not final."""
+    reply = clean(outcome.reply)
+    if outcome.maybe_relayed and "delivered twice" not in reply:
+        reply += ": may be delivered twice"
+    if held:
+        return f"{reply}; held"
+    return reply if next_attempt is None else f"{reply}; next try {_clock(next_attempt)} via {next_provider}"
 
 
 def _recipients_wait(count: int) -> str:

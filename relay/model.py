@@ -218,6 +218,10 @@ class Outcome:
         return self.verdict is Verdict.UNKNOWN
 
 
+IN_LINE = " line"
+"""How `RecipientState.waits` ends, behind the provider's name, while a recipient waits for room in that provider's line."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecipientState:
     """One recipient of an entry as the spool knows it. Times are Unix seconds.

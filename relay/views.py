@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from relay.model import Entry, RecipientState, State
+from relay.model import IN_LINE, Entry, RecipientState, State
 
 Json = dict[str, object]
 
-_LINE = " line"  # ends the key of who waits for room in a provider's line, not for the end of a pause
 _QUEUES = ("active", "deferred", "hold")  # the most telling first: what an entry is called that is in several
 
 
@@ -63,8 +62,8 @@ def recipient(state: RecipientState, pauses: Mapping[str, str]) -> Json:
 def _delay_reason(state: RecipientState, pauses: Mapping[str, str]) -> str:
     if state.state not in (State.QUEUED, State.HELD):
         return ""
-    if state.waits.endswith(_LINE):
-        return f"waits for its turn at {state.waits.removesuffix(_LINE)}" + (f"; last reply: {state.reply}" if state.reply else "")
+    if state.waits.endswith(IN_LINE):
+        return f"waits for its turn at {state.waits.removesuffix(IN_LINE)}" + (f"; last reply: {state.reply}" if state.reply else "")
     if state.waits:
         reason = state.reply or _pause_reason(state.waits, pauses)
         return f"waits for {state.waits}" + (f": {reason}" if reason else "")

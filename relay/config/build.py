@@ -38,7 +38,8 @@ RESERVED = frozenset({"smtpd", "cleanup", "qmgr", "bounce", "master", "relay", "
 """Words that stand in log lines where a provider's name does."""
 
 SMALLEST = 'providers: {postmark: {token: "${env:POSTMARK_TOKEN}"}}'
-_SECTION_OF_KEY = {key: name for name in ("queue", "bounce", "admin", "log") for key in keys_of(Root.model_fields[name].annotation)}  # type: ignore[arg-type]
+_SECTIONS: dict[str, type[Section]] = {"queue": QueueConfig, "bounce": BounceConfig, "admin": AdminConfig, "log": LogConfig}
+_SECTION_OF_KEY = {key: name for name, section in _SECTIONS.items() for key in keys_of(section)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from relay.delivery.closing import EXPIRED, OURSELVES, Closing
 from relay.errors import CannotCarry, CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
-from relay.model import Entry, Job, Kind, Outcome, RecipientState, State, Verdict
+from relay.model import IN_LINE, Entry, Job, Kind, Outcome, RecipientState, State, Verdict
 from relay.spool.base import Begun, Recorded, Spool
 from relay.transports.base import Transport
 
@@ -409,4 +409,4 @@ def _about_the_job(outcome: Outcome, identities: Sequence[str]) -> Outcome:
 
 def _line(provider: str) -> str:
     """The key under which recipients wait for room in a provider's line."""
-    return pauses.key(provider, "line")
+    return provider + IN_LINE

@@ -263,7 +263,7 @@ async def test_the_first_run_says_how_to_go_on(here: Host) -> None:
     for port in (1025, 8025):
         with socket.socket() as trial:
             if trial.connect_ex(("127.0.0.1", port)) == 0:
-                pytest.skip(f"port {port} is in use on this host")
+                pytest.skip(f"port {port} is in use on this host: `serve --dev` was NOT tested")
     directory = here.directory / "dev"
     daemon = await here.serve("--dev", "--directory", str(directory))
     await daemon.line("^see it: ")

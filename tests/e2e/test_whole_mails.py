@@ -88,7 +88,7 @@ async def one_by_one(port: int, message: bytes, recipients: Sequence[str]) -> No
 async def by_swaks(port: int, message: bytes, recipients: Sequence[str]) -> None:
     """All recipients in one transaction, by another program."""
     if not shutil.which("swaks"):
-        pytest.skip("swaks is not installed")
+        pytest.skip("swaks is not installed: mail from another program was NOT tested")
     arguments = ["--server", f"127.0.0.1:{port}", "--from", "app@example.com", "--to", ",".join(recipients), "--data", "-", "--silent", "2"]
     process = await asyncio.create_subprocess_exec("swaks", *arguments, stdin=asyncio.subprocess.PIPE)
     async with asyncio.timeout(30):

@@ -27,7 +27,7 @@ class NoSync(sqlite3.Connection):
 
 def break_it() -> None:
     """Put the defect in."""
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=NoSync)  # type: ignore[assignment]
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=NoSync)  # type: ignore[assignment] # the defect
     os.fsync = os.fdatasync = lambda fd: None
 
 

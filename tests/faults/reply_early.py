@@ -56,7 +56,7 @@ class Early:
 def break_it() -> None:
     """Put the defect in."""
     incoming = SqliteSpool.incoming
-    SqliteSpool.incoming = lambda self, now: Early(incoming(self, now))  # type: ignore[method-assign, assignment, return-value]
+    SqliteSpool.incoming = lambda self, now: Early(incoming(self, now))  # type: ignore[method-assign, assignment, return-value] # the defect
 
 
 if __name__ == "__main__":
