@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -70,11 +71,13 @@ async def test_a_wrong_token_pauses_loudly_and_bounces_nothing(here: Host) -> No
     assert {f"r{number}@example.net": 1 for number in range(10)} == sent
 
 
-async def test_a_provider_killed_under_load_loses_and_doubles_nothing(here: Host, tmp_path: Path) -> None:
-    """The second takes over; what the first may have taken stays with it until it is back, and the log says so."""
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_provider_that_ends_under_load_loses_nothing(here: Host, tmp_path: Path, how: signal.Signals) -> None:
+    """The second takes over. Stopped in good order, nothing is doubled; killed, only what it had taken and not answered: that
+    stays with it until it is back, and the log says so."""
     books, first_file, second_file = harness.Books(), tmp_path / "first", tmp_path / "second"
     async with harness.sink(second_file, 0.002) as second:
-        async with harness.sink(first_file, 0.02) as first:
+        async with harness.sink(first_file, 0.02, how=how) as first:
             here.configure(pair(first, second), VIA)
             text = here.config.read_text().replace("min_free: 1MB,", "min_free: 1MB, retry: [1s],")
             here.config.write_text(text)
@@ -92,8 +95,10 @@ async def test_a_provider_killed_under_load_loses_and_doubles_nothing(here: Host
                     await here.relay("queue", "retry")
     books.read_sink(first_file, second_file)
     books.read_log("\n".join(daemon.lines))
-    print(books.summary(1))
+    print(how.name, books.summary(1))
     assert (set(), set(), 0) == (books.lost, books.unexplained, books.damaged)
+    if how is signal.SIGTERM:
+        assert set() == books.doubled
     assert len(second_file.read_text().splitlines()) > 0
     assert not [line for line in daemon.lines if "status=bounced" in line]
 

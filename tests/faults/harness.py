@@ -148,8 +148,8 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def sink(file: Path, delay: float, port: int = 0) -> AsyncIterator[int]:
-    """The sink process, killed at the end; yields its port."""
+async def sink(file: Path, delay: float, port: int = 0, how: signal.Signals = signal.SIGKILL) -> AsyncIterator[int]:
+    """The sink process, ended by `how`; yields its port."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.faults.sink", str(file), str(delay), str(port), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
@@ -157,8 +157,9 @@ async def sink(file: Path, delay: float, port: int = 0) -> AsyncIterator[int]:
         assert process.stdout is not None
         yield int(await process.stdout.readline())
     finally:
-        process.kill()
-        await process.wait()
+        process.send_signal(how)
+        async with asyncio.timeout(20):
+            await process.wait()
 
 
 async def load(port: int, books: Books, chance: random.Random, names: Sequence[str]) -> None:
