@@ -7,7 +7,9 @@ RelayError
 │   ├── SpoolBusy        another daemon holds this spool; start refused, exit 69
 │   └── CorruptEntry     an entry cannot be read; it is set aside and reported, never deleted
 ├── CannotCarry          this provider cannot carry this message; the next provider of the route may
-└── Unavailable          a port, socket or service we need is not to be had; exit 69 or 77
+├── Unavailable          a port, socket or service we need is not to be had; exit 69 or 77
+├── CertificateError     a TLS certificate or key cannot be used (relay/certificates.py)
+└── UsersError           a users file cannot be used (relay/users.py)
 """
 
 from __future__ import annotations

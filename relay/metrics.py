@@ -30,7 +30,7 @@ class Metrics:
         self, *, version: str = "", listeners: Sequence[str] = (), providers: Sequence[str] = (), routes: Sequence[tuple[str, str]] = ()
     ) -> None:
         registry = self._registry = CollectorRegistry()
-        self._providers = tuple(providers)
+        self._providers: tuple[str, ...] = ()
         self._reasons: set[str] = set()
         self._received = Counter("relay_messages_received_total", "Messages stored and answered with 250.", ["listener"], registry=registry)
         self._rejected = Counter(
@@ -53,15 +53,22 @@ class Metrics:
         Gauge("relay_build_info", "Always 1; the version is in the label.", ["version"], registry=registry).labels(version).set(1)
         self.config_loaded(True)
         ProcessCollector(registry=registry)
+        self.configured(listeners=listeners, providers=providers, routes=routes)
+        self.set_queue(Counts(0, {}, {}, 0), 0.0)
+
+    def configured(self, *, listeners: Sequence[str], providers: Sequence[str], routes: Sequence[tuple[str, str]]) -> None:
+        """Begin series with these labels; counters of what is configured no more stay, its gauges go."""
+        for provider in set(self._providers).difference(providers):
+            self._up.remove(provider)
+        for provider in set(providers).difference(self._providers):
+            self._up.labels(provider).set(1)
+            self._duration.labels(provider)
+        self._providers = tuple(providers)
         for listener in listeners:
             self._received.labels(listener)
-        for provider in providers:
-            self._duration.labels(provider)
-            self._up.labels(provider).set(1)
         for route, provider in routes:
             for status in STATUSES:
                 self._recipients.labels(provider, route, status)
-        self.set_queue(Counts(0, {}, {}, 0), 0.0)
 
     def received(self, listener: str) -> None:
         """A message was stored."""

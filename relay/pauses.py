@@ -139,6 +139,10 @@ class Standing:
             pause.call = now + REMIND
         return due
 
+    def forget(self, provider: str) -> None:
+        """The provider is configured anew, or gone: nothing is known of it."""
+        self._pauses = {name: pause for name, pause in self._pauses.items() if pause.provider != provider}
+
     def hurry(self, now: float) -> None:
         """Let every pause be decided by the next message that comes, an admin wishes it."""
         for pause in self._pauses.values():

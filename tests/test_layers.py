@@ -13,13 +13,13 @@ ROOT = Path(__file__).parent.parent / "relay"
 # floors; neighbours on a floor do not know each other.
 WORDS = {"model", "errors", "address", "header"}
 JUDGEMENT = [
-    {"edits", "mailboxes", "mime", "directives", "schedule", "verdicts", "views", "smtp_protocol", "transports.esmtp"},
+    {"edits", "mailboxes", "mime", "directives", "schedule", "verdicts", "views", "smtp_protocol", "transports.esmtp", "transports.presets"},
     {"dsn", "fidelity", "routing", "pauses"},
 ]
-CONTRACTS = {"spool.base", "transports.base", "transports.net", "sockets"}
-OUTSIDE = {"config", "spool", "log", "metrics", "transports.http", "transports.conversation"}
-HALVES = {"listener", "delivery", "admin", "transports.smtp", "transports.postmark", "transports.capture"}
-FLOORS = [WORDS, *JUDGEMENT, CONTRACTS, OUTSIDE, HALVES, {"daemon"}, {"cli"}, {"__main__"}]
+CONTRACTS = {"spool.base", "transports.base", "transports.net", "sockets", "certificates", "users"}
+OUTSIDE = {"config", "spool", "log", "metrics", "systemd", "transports.http", "transports.conversation"}
+HALVES = {"listener", "delivery", "admin", "transports.smtp", "transports.postmark", "transports.ses", "transports.capture"}
+FLOORS = [WORDS, *JUDGEMENT, CONTRACTS, OUTSIDE, HALVES, {"assembly"}, {"reload"}, {"daemon"}, {"cli"}, {"__main__"}]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 PURE = WORDS.union(*JUDGEMENT)
@@ -36,6 +36,7 @@ FENCED = {  # each library that touches the outside is known to one room
     "prometheus_client": "metrics",
     "sqlite3": "spool",
     "idna": "address",
+    "botocore": "transports.ses",
 }
 LAZY = {"cli", "__main__"}  # may import inside functions, so that a command starts fast
 
