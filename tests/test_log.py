@@ -11,24 +11,15 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any
 
 import pytest
 
 from relay import log
+from relay.log.handler import Handler
 from relay.model import Client, Outcome, Verdict
-
-ID, ID2 = "687E7641C64007", "687E7641C64008"
-CLIENT = Client("local", "127.0.0.1", 4711, "localhost", "web1", "ESMTP")
-SENT = Outcome(
-    Verdict.OK, "2.0.0", "200 MessageId=010f0190-abc", "email.eu-west-1.amazonaws.com[203.0.113.7]:443", remote_id="010f0190-abc"
-)
-UNKNOWN = Outcome(Verdict.UNKNOWN, "4.4.2", "no answer after the message was sent", "mail.example.net[192.0.2.1]:25")
-BOUNCED = Outcome(Verdict.PERM_RCPT, "5.1.1", "422 406 InactiveRecipient: inactive", "api.postmarkapp.com[203.0.113.8]:443")
-OWN = Outcome(Verdict.PERM_MSG, "5.6.3", "no provider of the route can carry it", "relay", own=True)
-NOON = 1_795_176_000.0
-PID = f"[{os.getpid()}]"
+from tests.logs import BOUNCED, CLIENT, FORMS, HOSTILE, ID, ID2, NOON, PID, SENT, UNKNOWN, attempt, event_of, events, texts, undone
 
 
 @pytest.fixture(autouse=True)
@@ -41,164 +32,8 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """Where the log goes; everything is put back afterwards."""
-    root = logging.getLogger()
-    before = list(root.handlers)
-    yield io.StringIO()
-    for handler in [handler for handler in root.handlers if handler not in before]:
-        root.removeHandler(handler)
-    for name in (log.LOGGER, *log.NOISY):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-
-
-def events(stream: IO[str], **options: Any) -> log.Events:
-    log.setup(stream=stream, environ={}, hostname="mx.example.com", **options)
-    return log.Events()
-
-
-def texts(stream: io.StringIO) -> list[str]:
-    """The lines without time, host and pid."""
-    shape = re.compile(rf"[A-Z][a-z]{{2}} [ 1-3]\d \d\d:\d\d:\d\d mx (relay/[\w.-]+){re.escape(PID)}: (.*)")
-    found = [shape.fullmatch(line) for line in stream.getvalue().splitlines()]
-    return [f"{match[1]}: {match[2]}" if match else "?" for match in found]
-
-
-def attempt(to: log.Events, outcome: Outcome, **options: Any) -> None:
-    facts = {"provider": "ses", "route": "default", "delay": 0.84, "delays": (0.02, 0.01, 0.31, 0.5), **options}
-    to.attempt(ID, "a@example.net", outcome, **facts)
-
-
-TO_SES = "to=<a@example.net>, relay=email.eu-west-1.amazonaws.com[203.0.113.7]:443, delay=0.84, delays=0.02/0.01/0.31/0.5"
-TO_MX = "to=<a@example.net>, relay=mail.example.net[192.0.2.1]:25, delay=0.84, delays=0.02/0.01/0.31/0.5"
-FORMS: dict[str, tuple[Callable[[log.Events], None], str, dict[str, object]]] = {
-    "accepted": (
-        lambda e: e.accepted(ID, CLIENT),
-        f"relay/smtpd: {ID}: client=localhost[127.0.0.1]",
-        {"queue_id": ID, "client": "127.0.0.1", "client_name": "localhost", "listener": "local", "helo": "web1"},
-    ),
-    "accepted with login": (
-        lambda e: e.accepted(ID, Client("local", "unix", username="app1")),
-        f"relay/smtpd: {ID}: client=unknown[unix], sasl_username=app1",
-        {"sasl_username": "app1"},
-    ),
-    "message_id": (
-        lambda e: e.message_id(ID, "<abc@web1>"),
-        f"relay/cleanup: {ID}: message-id=<abc@web1>",
-        {"queue_id": ID, "message_id": "<abc@web1>"},
-    ),
-    "queued": (
-        lambda e: e.queued(ID, "app@example.com", 10234, 2),
-        f"relay/qmgr: {ID}: from=<app@example.com>, size=10234, nrcpt=2 (queue active)",
-        {"queue_id": ID, "sender": "app@example.com", "size": 10234, "nrcpt": 2},
-    ),
-    "attempt sent": (
-        lambda e: attempt(e, SENT),
-        f"relay/ses: {ID}: {TO_SES}, dsn=2.0.0, status=sent (200 MessageId=010f0190-abc)",
-        {
-            "queue_id": ID,
-            "recipient": "a@example.net",
-            "provider": "ses",
-            "route": "default",
-            "relay": "email.eu-west-1.amazonaws.com[203.0.113.7]:443",
-            "status": "sent",
-            "dsn": "2.0.0",
-            "delay": 0.84,
-            "delays": [0.02, 0.01, 0.31, 0.5],
-            "reply": "200 MessageId=010f0190-abc",
-            "remote_id": "010f0190-abc",
-            "maybe_relayed": False,
-        },
-    ),
-    "attempt unknown": (
-        lambda e: attempt(e, UNKNOWN, next_attempt=NOON),
-        f"relay/ses: {ID}: {TO_MX}, dsn=4.4.2, status=deferred "
-        "(no answer after the message was sent: may be delivered twice; next try 12:00:00 via ses)",
-        {"level": "warning", "maybe_relayed": True, "next_attempt": "2026-11-20T12:00:00.000Z", "next_provider": "ses"},
-    ),
-    "attempt unknown and held": (
-        lambda e: attempt(e, UNKNOWN, held=True),
-        f"relay/ses: {ID}: {TO_MX}, dsn=4.4.2, status=deferred (no answer after the message was sent: may be delivered twice; held)",
-        {"held": True},
-    ),
-    "attempt failing over": (
-        lambda e: attempt(e, Outcome(Verdict.RETRY, "4.7.1", "451 wait, please", "x, y"), next_attempt=NOON, next_provider="b", delay=60.4),
-        f"relay/ses: {ID}: to=<a@example.net>, relay=x? y, delay=60, delays=0.02/0.01/0.31/0.5, dsn=4.7.1, status=deferred "
-        "(451 wait, please; next try 12:00:00 via b)",
-        {"next_provider": "b", "relay": "x, y"},
-    ),
-    "attempt of our own": (
-        lambda e: attempt(e, OWN, orig_to="A@example.net", provider=""),
-        f"relay/qmgr: {ID}: to=<a@example.net>, orig_to=<A@example.net>, relay=none, delay=0.84, delays=0.02/0.01/0.31/0.5, "
-        "dsn=5.6.3, status=bounced (no provider of the route can carry it)",
-        {"relay": "relay", "orig_to": "A@example.net"},
-    ),
-    "maybe_twice": (
-        lambda e: e.maybe_twice(ID, [f"r{n}@x" for n in range(12)], "ses", "restart"),
-        f"relay/ses: {ID}: may be delivered twice by ses: restart: {', '.join(f'to=<r{n}@x>' for n in range(10))} and 2 more",
-        {"level": "warning", "recipients": [f"r{n}@x" for n in range(12)], "maybe_relayed": True},
-    ),
-    "held": (lambda e: e.held(ID, "a@x", "by admin"), f"relay/qmgr: {ID}: to=<a@x>, status=held (by admin)", {"recipient": "a@x"}),
-    "expired": (
-        lambda e: e.expired(ID, "app@example.com", ["a@x"]),
-        f"relay/qmgr: {ID}: from=<app@example.com>, status=expired, returned to sender",
-        {"recipients": ["a@x"], "returned": True},
-    ),
-    "expired, nobody told": (
-        lambda e: e.expired(ID, "", returned=False),
-        f"relay/qmgr: {ID}: from=<>, status=expired, not returned",
-        {"returned": False},
-    ),
-    "bounced_to": (
-        lambda e: e.bounced_to(ID, ID2, "app@example.com"),
-        f"relay/bounce: {ID}: sender non-delivery notification: {ID2}",
-        {"bounce_id": ID2, "sender": "app@example.com"},
-    ),
-    "removed": (lambda e: e.removed(ID), f"relay/qmgr: {ID}: removed", {"queue_id": ID, "level": "info"}),
-    "deleted": (lambda e: e.deleted(ID, 2), f"relay/qmgr: {ID}: deleted by the admin, nrcpt=2", {"nrcpt": 2}),
-    "corrupt": (lambda e: e.corrupt(ID, "no body"), f"relay/qmgr: {ID}: set aside as corrupt: no body", {"level": "error"}),
-    "rejected": (
-        lambda e: e.rejected(CLIENT, "RCPT", "550 5.7.1 no", "a@x", ["b@y", "c@z"]),
-        "relay/smtpd: NOQUEUE: reject: RCPT from localhost[127.0.0.1]: 550 5.7.1 no; from=<a@x> to=<b@y> proto=ESMTP helo=<web1>",
-        {"stage": "RCPT", "reply": "550 5.7.1 no", "sender": "a@x", "recipients": ["b@y", "c@z"], "client": "127.0.0.1"},
-    ),
-    "rejected early": (
-        lambda e: e.rejected(CLIENT, "MAIL", "501 5.5.4 bad", helo="h"),
-        "relay/smtpd: NOQUEUE: reject: MAIL from localhost[127.0.0.1]: 501 5.5.4 bad; proto=ESMTP helo=<h>",
-        {"sender": None, "helo": "h"},
-    ),
-    "paused": (
-        lambda e: e.paused("ses", "403 SignatureDoesNotMatch", 214, "mend the key, then: relay reload", NOON),
-        "relay/qmgr: provider ses paused: 403 SignatureDoesNotMatch; 214 recipients wait; mend the key, then: relay reload",
-        {"provider": "ses", "waiting": 214, "until": "2026-11-20T12:00:00.000Z", "level": "warning"},
-    ),
-    "paused, nothing to mend": (
-        lambda e: e.paused("ses", "connection refused", 1, ""),
-        "relay/qmgr: provider ses paused: connection refused; 1 recipient waits",
-        {"mend": ""},
-    ),
-    "resumed": (lambda e: e.resumed("ses", 214), "relay/qmgr: provider ses resumed; 214 recipients wait", {"waiting": 214}),
-    "throttled": (
-        lambda e: e.throttled("ses", "429 slow down", 30.0),
-        "relay/qmgr: provider ses throttled for 30 s: 429 slow down",
-        {"seconds": 30.0},
-    ),
-    "identity_paused": (
-        lambda e: e.identity_paused("postmark", "domain=example.com", "422 400 no signature", 3, "add a signature"),
-        "relay/qmgr: provider postmark paused for domain=example.com: 422 400 no signature; 3 recipients wait; add a signature",
-        {"identity": "domain=example.com"},
-    ),
-    "identity_paused, nothing to mend": (
-        lambda e: e.identity_paused("postmark", "stream=x", "422", 0, ""),
-        "relay/qmgr: provider postmark paused for stream=x: 422; 0 recipients wait",
-        {"mend": ""},
-    ),
-    "spool_trouble": (lambda e: e.spool_trouble("disk full"), "relay/qmgr: warning: spool: disk full", {"level": "error"}),
-    "spool_recovered": (lambda e: e.spool_recovered(), "relay/qmgr: spool: takes mail again", {"level": "warning"}),
-    "starting": (lambda e: e.starting("relay 1"), "relay/master: starting: relay 1", {"text": "relay 1"}),
-    "ready": (lambda e: e.ready("local"), "relay/master: ready: local", {"text": "local"}),
-    "stopping": (lambda e: e.stopping("SIGTERM"), "relay/master: stopping: SIGTERM", {"text": "SIGTERM"}),
-    "stopped": (lambda e: e.stopped("drained"), "relay/master: stopped: drained", {"text": "drained"}),
-    "warning": (lambda e: e.warning("odd", "smtpd"), "relay/smtpd: warning: odd", {"text": "odd", "level": "warning"}),
-}
+    with undone():
+        yield io.StringIO()
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -206,7 +41,7 @@ def test_a_text_line(stream: io.StringIO, name: str) -> None:
     """Each event is one line in Postfix's shape."""
     call, text, _ = FORMS[name]
     call(events(stream))
-    assert [text] == texts(stream)
+    assert text.splitlines() == texts(stream)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -216,7 +51,7 @@ def test_a_json_line(stream: io.StringIO, name: str) -> None:
     call(events(stream, form="json"))
     (line,) = stream.getvalue().splitlines()
     found = json.loads(line)
-    event = re.split("[ ,]", name)[0]
+    event = event_of(name)
     assert {"level": found["level"], **facts, "event": event} == {key: found[key] for key in ("level", *facts, "event")}
     assert ["time", "level"] == list(found)[:2]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["time"])
@@ -225,7 +60,7 @@ def test_a_json_line(stream: io.StringIO, name: str) -> None:
 def test_every_event_is_in_the_table() -> None:
     """No event is without its line here."""
     methods = {name for name in vars(log.Events) if not name.startswith("_")}
-    assert methods - {"bug"} == {re.split("[ ,]", name)[0] for name in FORMS}
+    assert methods - {"bug"} == {event_of(name) for name in FORMS}
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -247,9 +82,6 @@ def test_a_bug_tells_its_traceback_line_by_line(stream: io.StringIO) -> None:
     stream.seek(0)
     events(stream, form="json").bug("delivery", error)
     assert ["ValueError: one", "two"] == json.loads(stream.getvalue())["traceback"]
-
-
-HOSTILE = "x\r\nNov 20 10:00:00 mx relay/qmgr[1]: \x1b[2J\x00\u2028\u202e>, relay=evil<"
 
 
 def test_nobody_forges_a_line(stream: io.StringIO) -> None:
@@ -338,13 +170,34 @@ def test_a_second_setup_replaces_the_first(stream: io.StringIO) -> None:
     assert 1 == len(stream.getvalue().splitlines())
 
 
-def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+def test_a_second_setup_changes_level_form_secrets_and_mask(stream: io.StringIO) -> None:
+    """From the next line on, for those who hold an Events already; the handler stays the same one."""
+    to = events(stream, level="warning")
+    [before] = [handler for handler in logging.getLogger().handlers if isinstance(handler, Handler)]
+    to.removed(ID)
+    to.warning("fake-secret-0000 for a@example.net")
+    events(stream, form="json", secrets=["fake-secret-0000"], mask="local")
+    to.removed(ID)
+    to.warning("fake-secret-0000 for a@example.net")
+    first, second, third = stream.getvalue().splitlines()
+    assert first.endswith("warning: fake-secret-0000 for a@example.net")
+    assert "removed" == json.loads(second)["event"]
+    assert "[secret] for *@example.net" == json.loads(third)["text"]
+    assert [before] == [handler for handler in logging.getLogger().handlers if isinstance(handler, Handler)]
+
+
+def test_a_handler_without_a_sink_keeps_quiet(stream: io.StringIO) -> None:
+    """Before the first setup there is nowhere to write to."""
+    handler = Handler()
+    handler.handle(logging.LogRecord("relay", logging.INFO, "", 0, "x", None, None))
+    handler.close()
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(stream: io.StringIO) -> None:
     """A closed pipe behind standard error is no reason to raise."""
-    stream = io.StringIO()
     to = events(stream)
     stream.close()
     to.removed(ID)
-    log.setup(stream=io.StringIO(), environ={})
 
 
 @pytest.fixture
@@ -398,6 +251,22 @@ def test_a_long_line_that_a_pipe_takes_only_in_part_spoils_no_other(pipe: tuple[
 
 
 @pytest.mark.timeout(20)
+def test_a_second_setup_still_tells_what_is_missing(pipe: tuple[io.BufferedReader, IO[str]]) -> None:
+    """A reload while nobody reads forgets neither the count nor that the last line was torn."""
+    reader, writer = pipe
+    to, many = events(writer, form="json"), [f"recipient{number}@{'example' * 10}.net" for number in range(100)]
+    for _ in range(100):
+        to.expired(ID, "", many)
+    events(writer)
+    to.removed(ID)
+    kept = reader.read().splitlines()
+    to.removed(ID)
+    end, missing, last = reader.read().decode().splitlines()
+    assert ("", True) == (end, missing.endswith(f"warning: {102 - len(kept)} log lines are missing here: nobody read the log"))
+    assert last.endswith(f"{ID}: removed")
+
+
+@pytest.mark.timeout(20)
 def test_a_traceback_goes_through_a_pipe_line_by_line(pipe: tuple[io.BufferedReader, IO[str]]) -> None:
     """A text of many lines that is longer than PIPE_BUF arrives whole."""
     reader, writer = pipe
@@ -421,7 +290,8 @@ def test_a_pipe_without_a_reader_and_a_socket(pipe: tuple[io.BufferedReader, IO[
     reader, writer = pipe
     to = events(writer)
     record = logging.LogRecord("asyncio", logging.ERROR, "", 0, "%s", (Unspeakable(),), None)
-    logging.getLogger().handlers[-1].handle(record)
+    [handler] = [handler for handler in logging.getLogger().handlers if isinstance(handler, Handler)]
+    handler.handle(record)
     assert None is reader.read()
     reader.close()
     to.removed(ID)
@@ -459,6 +329,21 @@ DELAYS = {
 def test_delays_have_two_digits(value: float) -> None:
     """As Postfix prints them."""
     assert DELAYS[value] == log.seconds(value)
+
+
+def test_fail2ban_finds_the_address_of_a_failed_login(stream: io.StringIO) -> None:
+    """The words that its filter for Postfix's SASL failures looks for, whatever the name given holds."""
+    client = Client("public", "192.0.2.7", name="unknown")
+    to = events(stream)
+    to.login_failed(client, "LOGIN", "x[198.51.100.1]: SASL LOGIN authentication failed: ")
+    to.login_failed(client, "CRAM-MD5", HOSTILE)
+    for line in texts(stream):
+        found = re.match(
+            r"relay/smtpd: warning: [^[]*\[([\d.]+)\](?::\d+)?: SASL (?:LOGIN|PLAIN|CRAM-MD5) authentication failed: (?!Connection lost)",
+            line,
+        )
+        assert found is not None
+        assert "192.0.2.7" == found[1]
 
 
 @pytest.mark.skipif(shutil.which("pflogsumm") is None, reason="pflogsumm is not installed")

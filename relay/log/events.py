@@ -1,48 +1,39 @@
-"""The log: one method for each thing worth telling, one line each, in the shape that Postfix made known.
+"""What the rooms tell the log: one method for each thing worth telling, in Postfix's words.
 
-Text lines read like Postfix's, so that grok patterns and `pflogsumm --syslog_name=relay` understand them; JSON lines
-carry the same facts as fields (docs/logs.md lists every event). Rooms call `Events`; nobody else in the package formats
-a log line. `Events()` works without `setup()`: its lines then go where the logger `relay` sends them.
-
-Whatever a client or a provider said is stripped of control characters and capped before it is written, and configured
-secrets are blotted out of every line. Logging never raises into the caller and never waits: a line that cannot be
-written is dropped. Where the log is a pipe or a socket whose reader has stopped reading, lines are dropped until it reads
-on, and then one line says how many; files and terminals are simply written to.
+Each method makes one record: `msg` is the text that follows `relay/smtpd[812]: `, `program` the word after `relay/`, and
+`fields` the same facts by name (docs/log.schema.json has them all). Whatever a client or a provider said is stripped of
+control characters and capped in the text; in the fields it stays as it came, for every form writes them safely.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import select
-import stat
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from typing import IO
+from collections.abc import Mapping, Sequence
 
-from relay import sockets
 from relay.model import Client, Kind, Outcome
 
 LOGGER = "relay"
-NOISY = ("httpx", "httpcore", "mail.log", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio", "aiosmtplib")
 LONGEST = 1000  # characters kept of one text that came from outside
-MOST = 100  # items kept of one list
-SHORTEST_SECRET = 6  # a shorter "secret" would blot out ordinary words
 
 _STATUS_WORD = {Kind.RELAYED: "sent", Kind.DEFERRED: "deferred", Kind.FAILED: "bounced"}
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_PRIORITY = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>"}  # sd-daemon(3)
 
 
 def clean(text: str) -> str:
     """One printable line of bounded length: what is not printable becomes `?`."""
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 3] + "..."
+    text = cut(text)
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def cut(text: str) -> str:
+    """At most `LONGEST` characters; between two words where it can, so that no part of an address is left behind."""
+    if len(text) <= LONGEST:
+        return text
+    end = max(text.rfind(" ", LONGEST - 100, LONGEST - 3), 0) or LONGEST - 3
+    return text[:end] + "..."
 
 
 def _address(text: str) -> str:
@@ -183,9 +174,7 @@ class Events:
 
     def maybe_twice(self, queue_id: str, recipients: Sequence[str], provider: str, why: str) -> None:
         """These recipients may get the message twice: an attempt ended without an answer, or a restart cut it off."""
-        to = ", ".join(f"to=<{_address(recipient)}>" for recipient in recipients[:10])
-        more = f" and {len(recipients) - 10} more" if len(recipients) > 10 else ""
-        text = f"{queue_id}: may be delivered twice by {provider}: {clean(why)}: {to}{more}"
+        text = f"{queue_id}: may be delivered twice by {provider}: {clean(why)}: {_several(recipients)}"
         fields = {"queue_id": queue_id, "event": "maybe_twice", "recipients": [*recipients], "provider": provider, "reply": why}
         self._write_if(logging.WARNING, provider or "qmgr", text, {**fields, "maybe_relayed": True})
 
@@ -204,6 +193,25 @@ class Events:
         """A bounce for `queue_id` is stored as `bounce_id` and goes to `sender`."""
         fields = {"queue_id": queue_id, "event": "bounced_to", "bounce_id": bounce_id, "sender": sender}
         self._write_if(logging.INFO, "bounce", f"{queue_id}: sender non-delivery notification: {bounce_id}", fields)
+
+    def delay_told(self, queue_id: str, notice_id: str, sender: str) -> None:
+        """A warning that `queue_id` is late is stored as `notice_id` and goes to `sender`."""
+        fields = {"queue_id": queue_id, "event": "delay_told", "notice_id": notice_id, "sender": sender}
+        self._write_if(logging.INFO, "bounce", f"{queue_id}: sender delay notification: {notice_id}", fields)
+
+    def success_told(self, queue_id: str, notice_id: str, sender: str) -> None:
+        """The notification of success that the sender asked for is stored as `notice_id`."""
+        fields = {"queue_id": queue_id, "event": "success_told", "notice_id": notice_id, "sender": sender}
+        self._write_if(logging.INFO, "bounce", f"{queue_id}: sender delivery status notification: {notice_id}", fields)
+
+    def double_bounce(self, queue_id: str, recipients: Sequence[str], why: str, notice_id: str = "") -> None:
+        """A bounce of ours failed for good. `notice_id` is the notice to the postmaster, "" where nobody is told."""
+        if notice_id:  # as Postfix words it, who and why being told by the attempt's line
+            text = f"{queue_id}: postmaster non-delivery notification: {notice_id}"
+        else:
+            text = f"warning: {queue_id}: undeliverable bounce discarded: {_several(recipients)}: {clean(why)}"
+        fields = {"queue_id": queue_id, "event": "double_bounce", "recipients": [*recipients], "reply": why, "notice_id": notice_id}
+        self._write_if(logging.WARNING, "bounce", text, fields)
 
     def removed(self, queue_id: str) -> None:
         """An entry is finished."""
@@ -248,6 +256,21 @@ class Events:
             "recipients": [*recipients],
         }
         self._write(logging.INFO, "smtpd", text, fields)
+
+    def login_failed(self, client: Client, mechanism: str, username: str, why: str = "wrong name or password") -> None:
+        """A client could not log in. The line has the shape of Postfix's, so that fail2ban's filter for it finds the address."""
+        who = f"{clean(client.name)}[{clean(client.address)}]"
+        text = f"warning: {who}: SASL {clean(mechanism)} authentication failed: {clean(why)}, sasl_username={clean(username)}"
+        fields: dict[str, object] = {
+            "event": "login_failed",
+            "client": client.address,
+            "client_name": client.name,
+            "listener": client.listener,
+            "mechanism": mechanism,
+            "sasl_username": username,
+            "text": why,
+        }
+        self._write_if(logging.WARNING, "smtpd", text, fields)
 
     # Providers.
 
@@ -297,6 +320,16 @@ class Events:
         """The daemon accepts mail; `text` names the listeners."""
         self._write_if(logging.INFO, "master", f"ready: {clean(text)}", {"event": "ready", "text": text})
 
+    def reloaded(self, text: str) -> None:
+        """A changed configuration is in force; `text` says what changed."""
+        self._write_if(logging.INFO, "master", f"reloaded: {clean(text)}", {"event": "reloaded", "text": text})
+
+    def reload_refused(self, problems: Sequence[str]) -> None:
+        """A changed configuration has mistakes; the old one stays in force."""
+        lines = [f"reload refused, the old configuration stays: {len(problems)} mistake{'' if len(problems) == 1 else 's'}"]
+        lines += [clean(line) for problem in problems for line in problem.splitlines()]
+        self._write_if(logging.ERROR, "master", "\n".join(lines), {"event": "reload_refused", "problems": [*problems]})
+
     def stopping(self, text: str) -> None:
         """The daemon accepts nothing new and lets attempts end."""
         self._write_if(logging.INFO, "master", f"stopping: {clean(text)}", {"event": "stopping", "text": text})
@@ -331,208 +364,11 @@ def _said(outcome: Outcome, held: bool, next_attempt: float | None, next_provide
     return reply if next_attempt is None else f"{reply}; next try {_clock(next_attempt)} via {next_provider}"
 
 
+def _several(recipients: Sequence[str]) -> str:
+    """The first ten of them."""
+    more = f" and {len(recipients) - 10} more" if len(recipients) > 10 else ""
+    return ", ".join(f"to=<{_address(recipient)}>" for recipient in recipients[:10]) + more
+
+
 def _recipients_wait(count: int) -> str:
     return f"{count} recipient waits" if count == 1 else f"{count} recipients wait"
-
-
-class TextFormatter(logging.Formatter):
-    """`Nov 20 17:57:01 host relay/smtpd[812]: …`; under the journal, which knows time and host, `<6>relay/smtpd[812]: …`."""
-
-    def __init__(self, *, host: str, journal: bool) -> None:
-        super().__init__()
-        self._host = host
-        self._journal = journal
-        self._pid = os.getpid()
-        self._stamp = (-1, "")
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The whole line, or lines, without the last line end."""
-        program = getattr(record, "program", None)
-        if program is None:  # a library's record
-            text = clean(_library_text(record))
-            text = f"warning: {record.name}: {text}" if record.levelno >= logging.WARNING else f"{record.name}: {text}"
-        else:
-            text = record.msg
-        head = f"{self._before(record)}relay/{program or 'master'}[{self._pid}]: "
-        if "\n" in text:
-            text = text.replace("\n", f"\n{head}")
-        return head + text
-
-    def _before(self, record: logging.LogRecord) -> str:
-        if self._journal:
-            return _PRIORITY.get(record.levelno, "<5>")
-        second = int(record.created)
-        if self._stamp[0] != second:
-            parts = time.localtime(second)
-            self._stamp = (second, f"{time.strftime('%b', parts)} {parts.tm_mday:2d} {time.strftime('%H:%M:%S', parts)} {self._host} ")
-        return self._stamp[1]
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object per line: `time`, `level`, then the facts of the event."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._encode = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": "), default=str).encode
-        self._stamp = (-1, "")
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The object; it holds no line end and no raw control character (JSON escapes them)."""
-        second = int(record.created)
-        if self._stamp[0] != second:
-            self._stamp = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-        fields: dict[str, object] | None = getattr(record, "fields", None)
-        if fields is None:
-            fields = {"event": "library", "logger": record.name, "text": _library_text(record)}
-        stamp = f"{self._stamp[1]}.{int(record.msecs):03d}Z"
-        whole = {"time": stamp, "level": record.levelname.lower(), **fields}
-        line = self._encode(whole)
-        if len(line) > 4 * LONGEST:  # seldom: looking at the line once is cheaper than at every field
-            line = self._encode({key: _capped(value) for key, value in whole.items()})
-        return line
-
-
-def _capped(value: object) -> object:
-    if isinstance(value, str) and len(value) > LONGEST:
-        return value[: LONGEST - 3] + "..."
-    if isinstance(value, list) and len(value) > MOST:
-        return [*value[:MOST], f"and {len(value) - MOST} more"]
-    return value
-
-
-def _library_text(record: logging.LogRecord) -> str:
-    """What a library logged, with the exception in one phrase: its traceback is not for the admin."""
-    try:
-        text = record.getMessage()
-    except (TypeError, ValueError):  # arguments that do not fit the library's own format
-        text = str(record.msg)
-    if record.exc_info and record.exc_info[1] is not None:
-        text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
-    return text
-
-
-class _Pipe:
-    """Writes lines to a pipe or a socket, each only when that needs no waiting.
-
-    A pipe that poll(2) calls writable takes PIPE_BUF octets at once (pipe(7)); a socket takes more than that.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-        self._torn = False  # the last line written lacks its end
-
-    def write(self, text: str) -> int:
-        """How many lines of `text` could not be written."""
-        data, sent = b"\n" * self._torn + text.encode("utf-8", "backslashreplace") + b"\n", 0
-        while sent < len(data):
-            piece = _piece(data, sent)
-            written = self._put(piece)
-            sent += written
-            if written < len(piece):
-                return min(text.count("\n") + 1, data.count(b"\n", sent))
-        return 0
-
-    def _put(self, piece: bytes) -> int:
-        """How many octets were written."""
-        if not self._poll.poll(0):
-            return 0
-        try:
-            written = os.write(self._fd, piece)
-        except OSError:  # nobody will ever read it, or somebody else filled it just now
-            return 0
-        self._torn = not piece[:written].endswith(b"\n")
-        return written
-
-
-def _piece(data: bytes, start: int) -> bytes:
-    """What of `data` is written next, from `start` on: as many whole lines as a pipe takes at once, or a part of a longer line."""
-    most = start + select.PIPE_BUF
-    end = len(data) if len(data) <= most else data.rfind(b"\n", start, most) + 1 or most
-    return data[start:end]
-
-
-def _pipe(stream: IO[str]) -> _Pipe | None:
-    """The pipe or socket that `stream` writes to, if it does."""
-    try:
-        fd = stream.fileno()
-        mode = os.fstat(fd).st_mode
-    except (OSError, ValueError):  # not a file (io.UnsupportedOperation is both), or closed
-        return None
-    return _Pipe(fd) if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
-
-
-class _Handler(logging.StreamHandler[IO[str]]):
-    """Writes lines to the stream, secrets blotted out."""
-
-    def __init__(self, stream: IO[str], secrets: Iterable[str]) -> None:
-        super().__init__(stream)
-        self._pipe = _pipe(stream)
-        self._dropped = 0  # lines, since the log last said so
-        plain = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
-        escaped = {json.dumps(secret)[1:-1] for secret in plain}
-        self._secrets = tuple(sorted(plain | escaped, key=len, reverse=True))
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        for secret in self._secrets:
-            if secret in line:
-                line = line.replace(secret, "[secret]")
-        return line
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self._pipe is None:
-            super().emit(record)
-            return
-        try:
-            text = self.format(record)
-            if self._dropped and not self._pipe.write(self.format(_missing(self._dropped))):
-                self._dropped = 0
-            self._dropped += text.count("\n") + 1 if self._dropped else self._pipe.write(text)
-        except Exception:
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """A log that cannot be written must not stop the mail, and there is nowhere left to say so."""
-
-
-def _missing(count: int) -> logging.LogRecord:
-    """The warning that so many lines are missing here."""
-    text = f"{count} log lines are missing here: nobody read the log"
-    record = logging.LogRecord(LOGGER, logging.WARNING, "", 0, f"warning: {text}", None, None)
-    record.program = "master"
-    record.fields = {"event": "warning", "text": text}
-    return record
-
-
-def under_journal(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Whether `stream` is connected to the journal: $JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # not a file (io.UnsupportedOperation is both), or closed
-        return False
-    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
-
-
-def setup(
-    *, stream: IO[str], environ: Mapping[str, str], level: str = "info", form: str = "auto", hostname: str = "", secrets: Iterable[str] = ()
-) -> None:
-    """Send our lines, and the libraries' warnings, to `stream`. A second call replaces the first.
-
-    `level` is debug, info, warning or error; `form` is auto, text or json (auto: text, without time and host under the
-    journal). `secrets` are blotted out of every line.
-    """
-    handler = _Handler(stream, secrets)
-    if form == "json":
-        handler.setFormatter(JsonFormatter())
-    else:
-        host = (hostname or sockets.hostname()).partition(".")[0]
-        handler.setFormatter(TextFormatter(host=host, journal=under_journal(stream, environ)))
-    root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
-        root.removeHandler(old)
-    root.addHandler(handler)
-    logging.getLogger(LOGGER).setLevel(_LEVELS[level])
-    for name in NOISY:  # some of them log whole requests, with their query, at INFO
-        logging.getLogger(name).setLevel(logging.WARNING)
