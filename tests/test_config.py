@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 
 from relay import config, routing
 from relay.config import marks, values
-from relay.config.model import PROVIDERS, Root, keys_of
+from relay.config.model import Root
 from relay.config.problems import Report, looks_secret
+from relay.config.providers import PROVIDERS
+from relay.config.section import keys_of
 from relay.errors import ConfigError
+from tests.configs import POSTMARK, problems_of, written
 from tests.servers import ca_file
 
-POSTMARK = 'providers: {postmark: {token: "fake-token-0000"}}\n'
 CANARY = "canary-secret-0000"
 
 
@@ -34,19 +37,7 @@ def _hostname(monkeypatch: pytest.MonkeyPatch) -> None:
 def write(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a configuration that only its owner can read."""
 
-    def write(text: str) -> Path:
-        path = tmp_path / "relay.yaml"
-        path.write_bytes(text.encode("utf-8", "surrogateescape"))
-        path.chmod(0o600)
-        return path
-
-    return write
-
-
-def problems_of(path: Path, **environ: str) -> tuple[str, ...]:
-    with pytest.raises(ConfigError) as caught:
-        config.load(path, environ=environ)
-    return tuple(problem.replace(f"{path}:", "", 1) for problem in caught.value.problems)
+    return partial(written, tmp_path)
 
 
 def smtp(keys: str) -> str:
@@ -107,7 +98,7 @@ version: 2
 hostnam: relay.example.com
 listen:
   - {name: local, address: "0.0.0.0:25"}
-  - {name: local, address: "127.0.0.1:25", max_size: 40M}
+  - {name: local, address: "127.0.0.1:2525", max_size: 40M}
 providers:
   postmark:
     tokn: canary-secret-0000
@@ -172,6 +163,7 @@ def test_a_secret_file_that_others_can_read_is_refused(write: Callable[[str], Pa
     secret.chmod(0o640)
     provider = config.load(path, environ={}).providers["postmark"]
     assert isinstance(provider, config.PostmarkProvider)
+    assert provider.token
     assert CANARY == provider.token.get_secret_value()
 
 
@@ -286,6 +278,13 @@ PLACES = [
     smtp("tls: none, username: u, password: x").replace("mail.example.net", "'${env:CANARY}'"),
     f"{POSTMARK}routes: [{{name: '${{env:CANARY}}', via: '${{env:CANARY}}'}}, {{name: '${{env:CANARY}}', via: x}}]\n",
     postmark("base_url: 'ftp://${env:CANARY}'"),
+    listen(f"{{name: a, address: '127.0.0.1:25', tls: optional, key: {CANARY}, cert: x}}"),
+    listen(f"{{name: a, address: '127.0.0.1:25', auth: 'app:{CANARY}', tls: x}}"),
+    f"providers: {{mailtrap: {{mode: smtp, token: {CANARY}, stream: sandbox}}}}\n",
+    f"providers: {{paubox: {{mode: api, api_key: {CANARY}}}}}\n",
+    f"providers: {{ses: {{region: x, access_key_id: {CANARY}/x, secret_access_key: {CANARY} x, smtp_password: {CANARY}}}}}\n",
+    f"providers: {{ses: {{region: x, access_key_id: {CANARY}, session_token: {CANARY}, profile: x}}}}\n",
+    f"providers: {{postmark: {{mode: smtp, smtp_access_key: {CANARY}, smtp_secret_key: [{CANARY}]}}}}\n",
 ]
 
 
@@ -297,12 +296,19 @@ def test_no_mistake_shows_a_secret(write: Callable[[str], Path], text: str) -> N
     assert found
 
 
+SECRETS = {"token", "password", "api_key", "access_key_id", "secret_access_key", "session_token", "smtp_password"} | {
+    "smtp_access_key",
+    "smtp_secret_key",
+}
+
+
 def test_known_keys_are_secret_only_where_they_should_be() -> None:
     """The words that make a key look secret hit no other key of the format."""
     known = set(keys_of(Root))
     for model in [*PROVIDERS.values(), *(config.ListenConfig, config.RouteConfig, config.MatchConfig, config.QueueConfig)]:
         known |= set(keys_of(model))
-    assert {"token", "password"} == {key for key in known if looks_secret(key)}
+    paths = {"key", "auth"}  # starred too where no path stands: a key may have been pasted there
+    assert SECRETS | paths == {key for key in known if looks_secret(key)}
 
 
 def test_the_smallest_file(write: Callable[[str], Path]) -> None:
@@ -310,6 +316,7 @@ def test_the_smallest_file(write: Callable[[str], Path]) -> None:
     loaded = config.load(write('providers: {postmark: {token: "${env:POSTMARK_TOKEN}"}}'), environ={"POSTMARK_TOKEN": "fake-token-0000"})
     provider = loaded.providers["postmark"]
     assert isinstance(provider, config.PostmarkProvider)
+    assert provider.token
     assert "fake-token-0000" == provider.token.get_secret_value()
     assert (routing.Route("default", ("postmark",)),) == loaded.route_table()
     assert [("local", "127.0.0.1:25", 40_000_000)] == [(item.name, item.address, item.max_size) for item in loaded.listen]
@@ -351,7 +358,7 @@ def test_a_full_file(write: Callable[[str], Path], tmp_path: Path) -> None:
     """Every kind of value arrives as written, and what may surprise is a warning."""
     path = write(FULL.replace("CA}", f"{ca_file(tmp_path)}}}"))
     loaded = config.load(path, environ={})
-    assert [("[::1]:25", ()), ("unix:/run/relay/smtp.sock", ("postmark", "relay"))] == [
+    assert [("[::1]:25", ()), ("unix:/run/relay/smtp.sock", ("ses", "postmark", "mailtrap", "relay"))] == [
         (item.address, item.controls) for item in loaded.listen
     ]
     assert 1_572_864 == loaded.listen[1].max_size
@@ -486,7 +493,11 @@ def test_sizes(written: str, octets: int) -> None:
 
 
 _WORDS = st.sampled_from(
-    [*keys_of(Root), *PROVIDERS, *keys_of(config.RouteConfig), "token", "host", "1m", "5x", "${env:A}", "<>", "*@x", "["]
+    [
+        *(*keys_of(Root), *PROVIDERS, *keys_of(config.RouteConfig), *keys_of(config.ListenConfig), *keys_of(config.SesProvider)),
+        *("token", "host", "smtp", "off", "required", "sandbox", "127.0.0.1:25", "0.0.0.0/0", "unix:/x"),
+        *("1m", "5x", "${env:A}", "<>", "*@x", "["),
+    ]
 )
 _LEAVES = st.none() | st.booleans() | st.integers() | _WORDS | st.text(max_size=8)
 _TREES = st.recursive(
@@ -517,6 +528,19 @@ def _load_anything(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Non
 def test_any_octets_give_a_config_or_a_config_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """Never any other exception, whatever the file holds."""
     _load_anything(tmp_path_factory, data)
+
+
+_SECTION_WORDS = st.sampled_from([*keys_of(config.ListenConfig), *keys_of(config.SesProvider), *keys_of(config.MailtrapProvider)])
+_SECTIONS = st.dictionaries(_SECTION_WORDS, _LEAVES, max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(listen=st.lists(_SECTIONS, max_size=3), providers=st.dictionaries(st.sampled_from([*PROVIDERS]), _SECTIONS, max_size=3))
+def test_any_keys_of_a_section_give_a_config_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, listen: object, providers: object
+) -> None:
+    """Right keys with any values beside each other: no check trips over what another one has refused."""
+    _load_anything(tmp_path_factory, _flow({"listen": listen, "providers": providers}).encode())
 
 
 @settings(max_examples=150, deadline=None)

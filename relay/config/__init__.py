@@ -2,7 +2,7 @@
 
 Promise: either a Config in which every name, time, size and address is good, or a ConfigError that holds every mistake
 found, in the order of the file, each with file:line:column, key, the line, a caret and the mend. Nothing else is ever
-raised for what a file says. No secret is part of any mistake, and none shows in the repr of a Config.
+raised for what a file says. No secret is part of any mistake, and none shows in the repr of a Config or in `show`.
 
 The keys: relay.yaml.example and docs/config.md.
 """
@@ -11,28 +11,35 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from relay import routing, sockets
-from relay.config import build, checks, marks, references
+from relay import sockets
+from relay.config import build, checks, kinds, marks, references, surroundings
 from relay.config.model import (
     AdminConfig,
     BounceConfig,
-    CaptureProvider,
     ListenConfig,
     LogConfig,
     MatchConfig,
-    PostmarkProvider,
-    ProviderConfig,
     QueueConfig,
     RouteConfig,
+    SendersConfig,
+)
+from relay.config.problems import Report, did_you_mean
+from relay.config.providers import (
+    PROVIDERS,
+    CaptureProvider,
+    MailtrapProvider,
+    PauboxProvider,
+    PostmarkProvider,
+    ProviderConfig,
+    SesProvider,
     SmtpProvider,
 )
-from relay.config.problems import Report
+from relay.config.schema import schema
+from relay.config.whole import Config, show
 from relay.errors import ConfigError
 
 __all__ = [
@@ -42,57 +49,51 @@ __all__ = [
     "Config",
     "ListenConfig",
     "LogConfig",
+    "MailtrapProvider",
     "MatchConfig",
+    "PauboxProvider",
     "PostmarkProvider",
     "ProviderConfig",
     "QueueConfig",
     "RouteConfig",
+    "SendersConfig",
+    "SesProvider",
     "SmtpProvider",
+    "bare",
     "dev",
     "load",
+    "schema",
+    "show",
 ]
 
+_BARE: Mapping[str, Mapping[str, str]] = {
+    "smtp": {"host": "mail.example.net"},
+    "ses": {"region": "us-east-1", "access_key_id": "AKIA0000000000000000", "secret_access_key": kinds.SECRET},
+    "postmark": {"token": kinds.SECRET},
+    "mailtrap": {"mode": "smtp", "token": kinds.SECRET},
+    "paubox": {"mode": "smtp", "api_key": kinds.SECRET},
+    "capture": {},
+}
 _ENOENT_EXIT, _EACCES_EXIT = 66, 77
 _LARGEST = 1024 * 1024 + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """Everything configured. Times are seconds, sizes octets. `warnings` are one line each, without secrets."""
-
-    listen: tuple[ListenConfig, ...]
-    providers: Mapping[str, ProviderConfig]
-    routes: tuple[RouteConfig, ...]
-    queue: QueueConfig
-    bounce: BounceConfig
-    admin: AdminConfig
-    log: LogConfig
-    hostname: str
-    version: int = 1
-    warnings: tuple[str, ...] = ()
-
-    def route_table(self) -> tuple[routing.Route, ...]:
-        """The routes as the routing room wants them."""
-        return tuple(routing.Route(route.name, route.via, _match(route.match), route.patience) for route in self.routes)
-
-    def secrets(self) -> tuple[str, ...]:
-        """Every secret in use, to be blotted out of the log."""
-        found = (value for provider in self.providers.values() for value in dict(provider).values())
-        return tuple(value.get_secret_value() for value in found if isinstance(value, SecretStr))
-
-
-def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True) -> Config:
+def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True, for_sending: bool = True) -> Config:
     """Read and check a file.
 
     `inside_service` False is for checking by hand: a `${cred:…}` that only the service can see is then a warning, and
-    the Config must not be used to send.
+    the Config must not be used to send. `for_sending` False is for commands that show what would be sent: secrets that
+    cannot be had are stand-ins without a word, and certificates, users and the spool's directory are not looked at.
     """
     report = Report(str(path))
     raw = marks.read(_read(path, report), report)
     if raw is None and report.problems:
         raise ConfigError(report.problems)
-    draft = build.build(references.resolve(raw, report, environ, inside_service=inside_service), report)
+    resolved = references.resolve(raw, report, environ, inside_service=inside_service, for_sending=for_sending)
+    draft = build.build(resolved, report)
     checks.check(draft, report)
+    if for_sending:
+        surroundings.check(draft, report, time.time())
     if report.problems:
         raise ConfigError(report.problems)
     checks.warn(draft, report)
@@ -104,8 +105,9 @@ def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True)
         listen=tuple(part.value for part in draft.listen),
         providers={name: _complete(name, provider, draft.queue.value.spool) for name, provider in providers.items()},
         routes=routes,
+        senders=draft.senders.value,
         queue=draft.queue.value,
-        bounce=draft.bounce.value if draft.bounce.value.sender else _bounce(hostname),
+        bounce=_bounce(draft.bounce.value, hostname),
         admin=draft.admin.value,
         log=draft.log.value,
         hostname=hostname,
@@ -126,8 +128,33 @@ def dev(directory: Path) -> Config:
         providers={"capture": CaptureProvider(directory=directory / "capture")},
         routes=(RouteConfig(name="default", via=("capture",)),),
         queue=QueueConfig.model_validate({"spool": str(directory / "spool"), "keep_bodies": "7d", "min_free": "10MB"}),
-        bounce=_bounce(hostname),
+        senders=SendersConfig(),
+        bounce=_bounce(BounceConfig(), hostname),
         admin=AdminConfig(listen=(socket_address, "127.0.0.1:8025")),
+        log=LogConfig(),
+        hostname=hostname,
+    )
+
+
+def bare(type_: str) -> Config:
+    """One provider of this type with nothing but stand-ins, for showing what would be sent without any file.
+
+    Raises ConfigError (exit code 64) for a type that is not known.
+    """
+    if type_ not in PROVIDERS:
+        mend = did_you_mean(type_, PROVIDERS) or f"known: {', '.join(PROVIDERS)}"
+        raise ConfigError([f'unknown provider type "{type_}"\n     = {mend}'], os.EX_USAGE)
+    provider = PROVIDERS[type_].model_validate(_BARE[type_])
+    hostname = sockets.hostname()
+    queue = QueueConfig()
+    return Config(
+        listen=(ListenConfig(name="local", address="127.0.0.1:25"),),
+        providers={type_: _complete(type_, provider, queue.spool)},
+        routes=(RouteConfig(name="default", via=(type_,)),),
+        senders=SendersConfig(),
+        queue=queue,
+        bounce=_bounce(BounceConfig(), hostname),
+        admin=AdminConfig(),
         log=LogConfig(),
         hostname=hostname,
     )
@@ -156,16 +183,5 @@ def _complete(name: str, provider: ProviderConfig, spool: Path) -> ProviderConfi
     return provider
 
 
-def _bounce(hostname: str) -> BounceConfig:
-    return BounceConfig.model_validate({"from": f"mailer-daemon@{hostname}"})
-
-
-def _match(match: MatchConfig) -> routing.Match:
-    return routing.Match(
-        from_=match.from_,
-        to=match.to,
-        client=match.client,
-        listener=match.listener,
-        header=match.header,
-        larger=match.larger,
-    )
+def _bounce(bounce: BounceConfig, hostname: str) -> BounceConfig:
+    return bounce if bounce.sender else bounce.model_copy(update={"sender": f"mailer-daemon@{hostname}"})

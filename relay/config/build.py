@@ -18,19 +18,18 @@ from relay.config import values
 from relay.config.model import (
     LATER,
     LATER_TYPES,
-    PROVIDERS,
     AdminConfig,
     BounceConfig,
     ListenConfig,
     LogConfig,
-    ProviderConfig,
     QueueConfig,
     Root,
     RouteConfig,
-    Section,
-    keys_of,
+    SendersConfig,
 )
 from relay.config.problems import Loc, Report, did_you_mean
+from relay.config.providers import PROVIDERS, ProviderConfig
+from relay.config.section import Section, example_of, keys_of
 
 S = TypeVar("S", bound=Section, covariant=True)
 
@@ -38,7 +37,13 @@ RESERVED = frozenset({"smtpd", "cleanup", "qmgr", "bounce", "master", "relay", "
 """Words that stand in log lines where a provider's name does."""
 
 SMALLEST = 'providers: {postmark: {token: "${env:POSTMARK_TOKEN}"}}'
-_SECTIONS: dict[str, type[Section]] = {"queue": QueueConfig, "bounce": BounceConfig, "admin": AdminConfig, "log": LogConfig}
+_SECTIONS: dict[str, type[Section]] = {
+    "queue": QueueConfig,
+    "bounce": BounceConfig,
+    "admin": AdminConfig,
+    "log": LogConfig,
+    "senders": SendersConfig,
+}
 _SECTION_OF_KEY = {key: name for name, section in _SECTIONS.items() for key in keys_of(section)}
 
 
@@ -59,6 +64,7 @@ class Draft:
     listen: tuple[Part[ListenConfig], ...]
     providers: Mapping[str, Part[ProviderConfig] | None]
     routes: tuple[Part[RouteConfig], ...]
+    senders: Part[SendersConfig]
     queue: Part[QueueConfig]
     bounce: Part[BounceConfig]
     admin: Part[AdminConfig]
@@ -81,6 +87,7 @@ def build(data: Any, report: Report) -> Draft:
         listen=_listed(ListenConfig, data, "listen", report) or (Part(("listen",), ListenConfig(name="local", address="127.0.0.1:25")),),
         providers=_providers(data.get("providers"), report),
         routes=_listed(RouteConfig, data, "routes", report),
+        senders=section(SendersConfig, data.get("senders"), ("senders",), report),
         queue=section(QueueConfig, data.get("queue"), ("queue",), report),
         bounce=section(BounceConfig, data.get("bounce"), ("bounce",), report),
         admin=section(AdminConfig, data.get("admin"), ("admin",), report),
@@ -92,7 +99,7 @@ def section(model: type[S], raw: Any, loc: Loc, report: Report) -> Part[S]:
     """One section by its model; a key without anything below it is an empty section."""
     raw = {} if raw is None else raw
     known = keys_of(model)
-    required = {key: field.examples[0] for key, field in known.items() if field.is_required()}
+    required = {key: example_of(field) for key, field in known.items() if field.is_required()}
     if not isinstance(raw, dict):
         report.add(loc, f"expected keys and values, not {values.kind_of(raw)}")
         report.silenced.add(loc)
@@ -176,7 +183,12 @@ def _tell(error: ErrorDetails, model: type[Section], base: Loc, report: Report) 
     if kind == "extra_forbidden":
         _unknown_key(report, loc, _model_at(model, error["loc"][:-1]))
     elif kind == "missing":
-        report.add(loc, "missing", _example(_model_at(model, error["loc"][:-1]), str(loc[-1])), at_key=True)
+        report.add(
+            loc,
+            _missing(_model_at(model, error["loc"][:-1]), str(loc[-1])),
+            _example(_model_at(model, error["loc"][:-1]), str(loc[-1])),
+            at_key=True,
+        )
     elif kind == "mistake":
         text, mend = _context(error.get("ctx"))
         report.add(loc, text, mend, at_key=error["loc"][-1] == "[key]")
@@ -205,7 +217,13 @@ def _unknown_key(report: Report, loc: Loc, model: type[Section]) -> None:
     report.add(loc, "unknown key", mend or f"known here: {', '.join(known)}", at_key=True)
 
 
+def _missing(model: type[Section], key: str) -> str:
+    """What is said of a key that must be given and is not; some keys have a reason to be told."""
+    told = keys_of(model)[key].json_schema_extra
+    return str(told["missing"]) if isinstance(told, dict) else "missing"
+
+
 def _example(model: type[Section], key: str) -> str:
-    example = keys_of(model)[key].examples[0]
+    example = example_of(keys_of(model)[key])
     quoted = f'"{example}"' if isinstance(example, str) and not example.replace(".", "").isalnum() else example
     return f"add {key}: {quoted}"

@@ -1,47 +1,66 @@
 """What must hold between keys and between sections of the configuration.
 
 Runs on a draft, so that a mistake in one place does not hide those in others: keys already reported are not judged
-again. Everything found goes to the report.
+again. Everything found goes to the report. One listener is judged in relay/config/doors.py, one provider in
+relay/config/accounts.py.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
+from relay.config import accounts, doors
 from relay.config.build import Draft, Part
-from relay.config.model import CaptureProvider, MatchConfig, RouteConfig, SmtpProvider
+from relay.config.model import MatchConfig, RouteConfig
 from relay.config.problems import Loc, Report, did_you_mean
+from relay.config.providers import CaptureProvider, ProviderConfig
 from relay.transports import net
 
 
 def check(draft: Draft, report: Report) -> None:
     """All checks."""
     _listeners(draft, report)
-    for part in draft.providers.values():
-        if part and isinstance(part.value, SmtpProvider):
-            _login(part.loc, part.bad, part.value, report)
-            _loop(part.loc, part.bad, part.value, draft, report)
+    for part in filter(None, draft.providers.values()):
+        accounts.check(part, report)
+        _loop(part, draft, report)
     _queue(draft, report)
     _routes(draft, report)
+    _bounce(draft, report)
 
 
 def warn(draft: Draft, report: Report) -> None:
     """What is allowed and may surprise; asked for only when there are no mistakes."""
+    for listener in draft.listen:
+        doors.warn(listener, report)
+    bounce_via = draft.bounce.value.via
     used = {name for route in draft.routes for name in route.value.via} or set(draft.providers)
-    for name, part in draft.providers.items():
-        if name not in used:
+    for name in draft.providers:
+        if name not in used and name != bounce_via:
             report.warn(("providers", name), "no route uses this provider")
-        if part and isinstance(part.value, SmtpProvider) and (part.value.port, part.value.tls) == (465, "starttls"):
-            report.warn((*part.loc, "port"), "465 is implicit TLS", "tls: implicit")
-        if part and isinstance(part.value, SmtpProvider) and part.value.tls == "none" and not net.is_loopback(part.value.host):
-            report.warn((*part.loc, "tls"), "mail goes to this smarthost in clear")
-    for loc, via in [(route.loc, route.value.via) for route in draft.routes] or [(("providers",), tuple(draft.providers))]:
+    for provider in filter(None, draft.providers.values()):
+        accounts.warn(provider.loc, provider.value, report)
+    carriers = [(route.loc, route.value.via) for route in draft.routes] or [(("providers",), tuple(draft.providers))]
+    if bounce_via:
+        carriers.append((("bounce", "via"), (bounce_via,)))
+    for loc, via in carriers:
         for name in via:
             part = draft.providers[name]
             if part and isinstance(part.value, CaptureProvider):
                 report.warn(loc, f'"{name}" is of type capture: what goes there does not leave this host')
+    _warn_of_another_door(draft, report)
+    bounce, expire = draft.bounce.value, draft.queue.value.expire
+    if "delay_warning" in bounce.model_fields_set and bounce.delay_warning >= expire:
+        report.warn(("bounce", "delay_warning"), "not before queue.expire: nobody will be told of a delay")
+
+
+def _warn_of_another_door(draft: Draft, report: Report) -> None:
+    """A bounce carries the original's header, or all of it: what a route keeps from other providers leaves by one of them."""
+    via = draft.bounce.value.via
+    around = [route.value.name for route in draft.routes if via not in route.value.via]
+    if via and around:
+        report.warn(
+            ("bounce", "via"), f'"{via}" is not in the via of {", ".join(around)}: bounces of their mail, with its header, leave by it'
+        )
 
 
 def warn_of_hostname(hostname: str, draft: Draft, report: Report) -> None:
@@ -62,6 +81,8 @@ def _repeated(items: Iterator[tuple[Loc, str]], report: Report, text: str) -> No
 
 
 def _listeners(draft: Draft, report: Report) -> None:
+    for part in draft.listen:
+        doors.check(part, report)
     _repeated(
         (((*part.loc, "name"), part.value.name) for part in draft.listen if "name" not in part.bad),
         report,
@@ -70,44 +91,53 @@ def _listeners(draft: Draft, report: Report) -> None:
     listening = [((*part.loc, "address"), part.value.address) for part in draft.listen if "address" not in part.bad]
     if "listen" not in draft.admin.bad:
         listening += [(("admin", "listen", index), address) for index, address in enumerate(draft.admin.value.listen)]
-    taken = ((loc, address) for loc, address in listening if not address.endswith(":0"))
-    _repeated(taken, report, "is listened on twice")
+    taken = [(loc, address) for loc, address in listening if not address.endswith(":0")]
+    _repeated(iter(taken), report, "is listened on twice")
+    everywhere = {address for _, address in taken if doors.is_wildcard(address)}
+    for loc, address in taken:
+        wider = doors.wildcard_of(address)
+        if wider in everywhere and address != wider:
+            report.add(loc, f'"{address}" is listened on by "{wider}" already', "remove it")
 
 
-def _login(loc: Loc, bad: frozenset[str], provider: SmtpProvider, report: Report) -> None:
-    if provider.username is not None and provider.password is None and "password" not in bad:
-        report.add((*loc, "username"), "a username needs a password", 'add password: "${cred:smarthost}"', at_key=True)
-    if provider.password is not None and provider.username is None and "username" not in bad:
-        report.add((*loc, "password"), "a password needs a username", "add username: relay", at_key=True)
-    given = provider.username is not None or provider.password is not None
-    if given and provider.tls == "none" and not bad & {"tls", "host"} and not net.is_loopback(provider.host):
-        report.add((*loc, "tls"), f"the password would go to {provider.host} in clear", "tls: starttls or tls: implicit")
-
-
-def _loop(loc: Loc, bad: frozenset[str], provider: SmtpProvider, draft: Draft, report: Report) -> None:
+def _loop(part: Part[ProviderConfig], draft: Draft, report: Report) -> None:
     """A provider that leads back to one of relay's own listeners."""
-    hosts = ("127.0.0.1", "[::1]") if provider.host.lower() == "localhost" else (provider.host, f"[{provider.host}]")
+    host, port = getattr(part.value, "host", None), getattr(part.value, "port", 0)
+    if host is None or part.bad & {"host", "port", "tls"}:
+        return
+    hosts = ("127.0.0.1", "[::1]") if host.lower() == "localhost" else (f"[{host}]" if ":" in host else host,)
     ours = {part.value.address: part.value.name for part in draft.listen if "address" not in part.bad}
-    name = next((ours[address] for host in hosts if (address := f"{host}:{provider.port}") in ours), None)
-    if name is not None and not bad & {"host", "port", "tls"}:
+    addresses = [f"{host}:{port}" for host in hosts]
+    if net.is_loopback(host):
+        addresses += [doors.wildcard_of(address) for address in addresses]
+    name = next((ours[address] for address in addresses if address in ours), None)
+    if name is not None:
         report.add(
-            (*loc, "host"), f'this is relay itself: its listener "{name}" is there', "name the smarthost, or let relay listen elsewhere"
+            (*part.loc, "host"),
+            f'this is relay itself: its listener "{name}" is there',
+            "name the smarthost, or let relay listen elsewhere",
         )
 
 
 def _queue(draft: Draft, report: Report) -> None:
     queue, bad = draft.queue.value, draft.queue.bad
-    if "spool" not in bad and (file := _in_the_way(queue.spool)):
-        report.add(("queue", "spool"), f"{file} is not a directory", "name a directory; relay makes one that is not there")
     if not bad & {"retry", "expire"} and queue.expire < queue.retry[0]:
         report.add(("queue", "expire"), "a message would expire before its first retry", "make it longer than the first item of retry")
     if not bad & {"keep_bodies", "keep_history"} and queue.keep_bodies > queue.keep_history:
         report.add(("queue", "keep_bodies"), "longer than keep_history: without its history a kept text cannot be found")
 
 
-def _in_the_way(directory: Path) -> Path | None:
-    """What is there under the name of a directory, or of one above it, and is none."""
-    return next((path for path in (directory, *directory.parents) if os.path.exists(path) and not os.path.isdir(path)), None)
+def _bounce(draft: Draft, report: Report) -> None:
+    bounce, bad = draft.bounce.value, draft.bounce.bad
+    if bounce.to == "postmaster" and bounce.postmaster is None and not bad & {"to", "postmaster"}:
+        report.add(("bounce", "to"), "no postmaster is named", "add postmaster: postmaster@example.com")
+    if bounce.via is not None and bounce.via not in draft.providers and "via" not in bad:
+        _no_such_provider(bounce.via, ("bounce", "via"), draft, report)
+
+
+def _no_such_provider(name: str, loc: Loc, draft: Draft, report: Report) -> None:
+    known = f"known: {', '.join(draft.providers)}" if draft.providers else ""
+    report.add(loc, f'no provider is named "{name}"', did_you_mean(name, draft.providers) or known)
 
 
 def _routes(draft: Draft, report: Report) -> None:
@@ -132,8 +162,7 @@ def _route(part: Part[RouteConfig], draft: Draft, listeners: list[str], report: 
     if "via" not in part.bad:
         for index, name in enumerate(part.value.via):
             if name not in draft.providers:
-                known = f"known: {', '.join(draft.providers)}" if draft.providers else ""
-                report.add((*part.loc, "via", index), f'no provider is named "{name}"', did_you_mean(name, draft.providers) or known)
+                _no_such_provider(name, (*part.loc, "via", index), draft, report)
             if name in part.value.via[:index]:
                 report.add((*part.loc, "via", index), f'"{name}" is named twice')
     if "match" not in part.bad and not any("name" in listener.bad for listener in draft.listen):

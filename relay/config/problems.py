@@ -26,6 +26,8 @@ _KEY = re.compile(
 )
 _REST_OF_QUOTED = {'"': re.compile(r'(?:[^"\\]|\\.)*"'), "'": re.compile(r"[^']*(?:''[^']*)*'")}
 _REFERENCE = re.compile(r"""["']?\$\{(?:env|file|cred):[^}]*\}["']?\s*(?:$|[,}\]#])""")
+_PATH_KEYS = frozenset({"key", "auth"})  # of a listener: they name files
+_PATH = re.compile(r"""["']?/(?:etc|home|opt|root|run|srv|tmp|usr|var)/""")  # no secret begins like this
 _AFTER_VALUE = re.compile(r"\s*(?:$|[,}\]]|\s#)")
 _USERINFO = re.compile(r"(://)([^/\s@]+)(@)")
 
@@ -110,7 +112,7 @@ def _masked(line: str, position: int) -> tuple[str, int | None]:
         if reference := _REFERENCE.match(line, start):
             position = reference.end()
             continue
-        if not looks_secret(match["key"] or match["word"]):
+        if not looks_secret(match["key"] or match["word"]) or (match["key"] in _PATH_KEYS and _PATH.match(line, start)):
             continue
         quote = line[start : start + 1]
         in_flow = line[:start].count("{") > line[:start].count("}")
@@ -179,13 +181,17 @@ class Report:
         """Every mistake, rendered, in the order of the file."""
         lines = _LINE_END.split(self.source)
         shown = masked(lines)
-        ordered = sorted(self._problems, key=lambda problem: (problem.span.line, problem.span.column) if problem.span else (-1, 0))
-        return tuple(_render(self.name, problem, shown) for problem in ordered)
+        return tuple(_render(self.name, problem, shown) for problem in sorted(self._problems, key=_place))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Every warning in one line each."""
-        return tuple(_headline(self.name, problem) + (f" ({problem.mend})" if problem.mend else "") for problem in self._warnings)
+        """Every warning in one line each, in the order of the file."""
+        ordered = sorted(self._warnings, key=_place)
+        return tuple(_headline(self.name, problem) + (f" ({problem.mend})" if problem.mend else "") for problem in ordered)
+
+
+def _place(problem: _Problem) -> tuple[int, int]:
+    return (problem.span.line, problem.span.column) if problem.span else (-1, 0)
 
 
 def _headline(name: str, problem: _Problem) -> str:

@@ -33,6 +33,10 @@ class _Missing(Exception):
         super().__init__(text)
 
 
+class _Malformed(_Missing):
+    """What is written is no reference at all."""
+
+
 class _Elsewhere(Exception):
     """A reference that only the service can resolve."""
 
@@ -42,16 +46,20 @@ def readable_by_others(mode: int) -> bool:
     return stat.S_ISREG(mode) and bool(mode & (stat.S_IROTH | stat.S_IWOTH))
 
 
-def resolve(data: Any, report: Report, environ: Mapping[str, str], *, inside_service: bool) -> Any:
-    """A copy of `data` with every reference replaced; mistakes, and what cannot be checked here, go to the report."""
-    return _Resolver(report, environ, inside_service).walk(data, ())
+def resolve(data: Any, report: Report, environ: Mapping[str, str], *, inside_service: bool, for_sending: bool = True) -> Any:
+    """A copy of `data` with every reference replaced; mistakes, and what cannot be checked here, go to the report.
+
+    Where nothing is to be sent, a reference that is well written and cannot be resolved is replaced without a word.
+    """
+    return _Resolver(report, environ, inside_service, for_sending).walk(data, ())
 
 
 class _Resolver:
-    def __init__(self, report: Report, environ: Mapping[str, str], inside_service: bool) -> None:
+    def __init__(self, report: Report, environ: Mapping[str, str], inside_service: bool, for_sending: bool) -> None:
         self._report = report
         self._environ = environ
         self._inside_service = inside_service
+        self._for_sending = for_sending
 
     def walk(self, data: Any, loc: Loc) -> Any:
         if isinstance(data, dict):
@@ -77,21 +85,23 @@ class _Resolver:
         try:
             return self._value(match[1], closed=bool(match[2]))
         except _Missing as missing:
-            self._report.add(loc, str(missing), missing.mend)
+            if self._for_sending or isinstance(missing, _Malformed):
+                self._report.add(loc, str(missing), missing.mend)
         except _Elsewhere:
-            self._report.warn(loc, NOT_CHECKED)
+            if self._for_sending:
+                self._report.warn(loc, NOT_CHECKED)
         self._report.silenced.add(loc)
         return UNRESOLVED
 
     def _value(self, reference: str, *, closed: bool) -> str:
         kind, colon, name = reference.partition(":")
         if not closed:
-            raise _Missing("a reference ${ is not closed", "write ${env:NAME}; $${ stands for a plain ${")
+            raise _Malformed("a reference ${ is not closed", "write ${env:NAME}; $${ stands for a plain ${")
         if not colon:
             # Not echoed: it may be a password that happens to hold "${".
-            raise _Missing("a reference names its kind", "write ${env:NAME}, ${file:/path} or ${cred:NAME}; $${ stands for a plain ${")
+            raise _Malformed("a reference names its kind", "write ${env:NAME}, ${file:/path} or ${cred:NAME}; $${ stands for a plain ${")
         if kind not in KINDS:
-            raise _Missing("unknown kind of reference (known: env, file, cred)", did_you_mean(kind, KINDS))
+            raise _Malformed("unknown kind of reference (known: env, file, cred)", did_you_mean(kind, KINDS))
         if kind == "env":
             value = self._from_env(name)
         elif kind == "file":

@@ -1,24 +1,23 @@
 """The kinds of values a configuration is made of, and how each is read from text: times, sizes, addresses, globs.
 
-Each kind is an annotated type for the models; reading one fails with `mistake(text, mend)`, a pydantic error whose mend
-survives into the report. The texts quote what was written, except for secrets.
+Reading one fails with `mistake(text, mend)`, a pydantic error whose mend survives into the report. The texts quote what
+was written, except for secrets. relay/config/kinds.py makes the models' types of the readers.
 """
 
 from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from relay import address as addresses
-from relay.config.problems import did_you_mean
 from relay.transports import net
 
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -176,7 +175,7 @@ def hostname(value: Any) -> str:
 
 
 def endpoint(value: Any) -> str:
-    """`127.0.0.1:25`, `[::1]:25` or `unix:/path`; only this host, port 0 for any free one."""
+    """`127.0.0.1:25`, `[::1]:25` or `unix:/path`; port 0 for any free one."""
     written = text(value)
     if written.startswith("unix:"):
         return _unix(written)
@@ -190,12 +189,23 @@ def endpoint(value: Any) -> str:
         raise mistake(f'"{written}" does not begin with an IP address', mend) from None
     if int(match["port"]) > 65535:
         raise mistake(f"{match['port']} is not a port (0 to 65535)")
-    if not ip.is_loopback:
-        raise mistake(
-            f"{ip} is reached from other hosts: relay has neither TLS nor logins yet, so it would be an open relay",
-            f'listen on this host only: "127.0.0.1:{match["port"]}"',
-        )
     return f"[{ip}]:{int(match['port'])}" if ip.version == 6 else f"{ip}:{int(match['port'])}"
+
+
+def local_endpoint(value: Any) -> str:
+    """An endpoint of this host: loopback or a unix socket."""
+    address = endpoint(value)
+    if not beyond_this_host(address):
+        return address
+    host, _, port = address.rpartition(":")
+    raise mistake(
+        f"{host.strip('[]')} is reached from other hosts, and the admin API has no logins", f'listen on this host only: "127.0.0.1:{port}"'
+    )
+
+
+def beyond_this_host(address: str) -> bool:
+    """Whether other hosts can reach what listens on an endpoint."""
+    return not address.startswith("unix:") and not net.is_loopback(address.rpartition(":")[0].strip("[]"))
 
 
 def _unix(written: str) -> str:
@@ -243,11 +253,24 @@ def absolute_path(value: Any) -> Path:
     if isinstance(value, Path):
         return value
     written = text(value)
-    if written.startswith(("postgresql://", "postgres://")):
-        raise mistake("a PostgreSQL spool is not built yet", "name a directory")
     if not written.startswith("/"):
         raise mistake(f'"{written}" is not a whole path', "begin it with /" if not written.startswith("~") else "~ is not expanded")
     return Path(written)
+
+
+def secret_path(value: Any) -> Path:
+    """The whole path of a file with secrets. Not quoted where it is none: the secret itself may have been written."""
+    written = text(value)
+    if not written.startswith("/"):
+        raise mistake("is not a whole path", "name the file, beginning with /")
+    return Path(written)
+
+
+def spool(value: Any) -> Path:
+    """The spool's directory."""
+    if isinstance(value, str) and value.startswith(("postgresql://", "postgres://")):
+        raise mistake("a PostgreSQL spool is not built yet", "name a directory")
+    return absolute_path(value)
 
 
 def certificates(value: Any) -> Path:
@@ -284,8 +307,13 @@ def token(value: Any) -> SecretStr:
     """An API token: printable ASCII without spaces, for it goes into a header field."""
     found = secret(value)
     if not _PRINTABLE_ASCII.fullmatch(found.get_secret_value()):
-        raise mistake("a token has printable ASCII characters only, no spaces")
+        raise mistake("a token or key has printable ASCII characters only, no spaces")
     return found
+
+
+def or_null(read: Callable[[Any], str]) -> Callable[[Any], str | None]:
+    """A reader that takes null too, for keys whose null is worth writing."""
+    return lambda value: None if value is None else read(value)
 
 
 def glob(value: Any) -> str:
@@ -343,41 +371,3 @@ def one_or_more(value: Any) -> Any:
             raise mistake("the list is empty", "remove the key, or name something")
         return value
     return [value]
-
-
-def choice(options: Any, later: Sequence[str] = ()) -> BeforeValidator:
-    """A reader for one word of a Literal type; `later` are words a coming release will know."""
-    known: tuple[str, ...] = get_args(options)
-
-    def read(value: Any) -> Any:
-        written = text(value if value is not True and value is not False else str(value).lower())
-        if written in known:
-            return written
-        if written in later:
-            raise mistake(f'"{written}" is not built yet (known: {", ".join(known)})')
-        raise mistake(f'"{written}" is not known here (known: {", ".join(known)})', did_you_mean(written, known))
-
-    return BeforeValidator(read)
-
-
-Text = Annotated[str, BeforeValidator(text)]
-Name = Annotated[str, BeforeValidator(name)]
-Flag = Annotated[bool, BeforeValidator(boolean)]
-Port = Annotated[int, BeforeValidator(whole_number(1, 65535))]
-Concurrency = Annotated[int, BeforeValidator(whole_number(1, 1000))]
-Duration = Annotated[float, BeforeValidator(duration)]
-PositiveDuration = Annotated[float, BeforeValidator(positive_duration)]
-Size = Annotated[int, BeforeValidator(size)]
-MessageSize = Annotated[int, BeforeValidator(message_size)]
-Host = Annotated[str, BeforeValidator(host)]
-Endpoint = Annotated[str, BeforeValidator(endpoint)]
-BaseUrl = Annotated[str, BeforeValidator(base_url)]
-AbsolutePath = Annotated[Path, BeforeValidator(absolute_path)]
-MailAddress = Annotated[str, BeforeValidator(mail_address)]
-Secret = Annotated[SecretStr, BeforeValidator(secret)]
-Token = Annotated[SecretStr, BeforeValidator(token)]
-Glob = Annotated[str, BeforeValidator(glob)]
-AddressGlob = Annotated[str, BeforeValidator(address_glob)]
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(network)]
-FieldName = Annotated[str, BeforeValidator(field_name)]
-Controls = Literal["postmark", "relay"]

@@ -1,0 +1,66 @@
+"""What the configuration names outside of itself, looked at where mail is to be sent: certificates, users, the spool's
+directory, and what must be installed.
+
+Everything found goes to the report, at the key that names it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from relay import certificates, users
+from relay.config.build import Draft, Part
+from relay.config.model import ListenConfig
+from relay.config.problems import Loc, Report
+from relay.config.providers import SesProvider
+
+
+def check(draft: Draft, report: Report, now: float) -> None:
+    """All of it. `now` is in Unix seconds."""
+    for listener in draft.listen:
+        _certificate(listener, report, now)
+        _users(listener, report)
+    for provider in draft.providers.values():
+        if provider and isinstance(provider.value, SesProvider):
+            _aws(provider.loc, provider.bad, provider.value, report)
+    spool = draft.queue.value.spool
+    if "spool" not in draft.queue.bad and (file := _in_the_way(spool)):
+        report.add(("queue", "spool"), f"{file} is not a directory", "name a directory; relay makes one that is not there")
+
+
+def _certificate(part: Part[ListenConfig], report: Report, now: float) -> None:
+    listener = part.value
+    if listener.cert is None or listener.key is None or listener.tls == "off":
+        return
+    errors, warnings = certificates.problems(listener.cert, listener.key, now)
+    for text in errors:
+        report.add((*part.loc, "cert"), text)
+    for text in warnings:
+        report.warn((*part.loc, "cert"), text)
+
+
+def _users(part: Part[ListenConfig], report: Report) -> None:
+    if part.value.auth is None:
+        return
+    try:
+        users.Users(part.value.auth)
+    except users.UsersError as error:
+        report.add((*part.loc, "auth"), str(error))
+
+
+def _aws(loc: Loc, bad: frozenset[str], provider: SesProvider, report: Report) -> None:
+    """Keys that are not in the file come by way of botocore."""
+    given = {"access_key_id", "secret_access_key"} & (provider.model_fields_set | bad)
+    if provider.mode == "api" and not given and importlib.util.find_spec("botocore") is None:
+        report.add(
+            (*loc, "access_key_id"),
+            "without keys here they are looked for with botocore, which is not installed",
+            "pip install 'smtp-relay-bridge[aws]', or give access_key_id and secret_access_key",
+        )
+
+
+def _in_the_way(directory: Path) -> Path | None:
+    """What is there under the name of a directory, or of one above it, and is none."""
+    return next((path for path in (directory, *directory.parents) if os.path.exists(path) and not os.path.isdir(path)), None)
