@@ -53,15 +53,20 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The legacy app as the listener saw it. `address` is an IP, or `unix` for a unix socket."""
+    """The legacy app as the listener saw it. `address` is an IP, or `unix` for a unix socket.
+
+    `protocol` is the word of RFC 3848: SMTP | ESMTP | ESMTPA | ESMTPS | ESMTPSA, or LOCAL for what relay made itself. `username`
+    is the name it logged in with. `tls` is "" in clear, else version and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`.
+    """
 
     listener: str
     address: str
     port: int = 0
     name: str = "unknown"
     helo: str = ""
-    protocol: str = "ESMTP"  # ESMTP | SMTP | LOCAL (made by relay itself)
+    protocol: str = "ESMTP"
     username: str = ""
+    tls: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +184,8 @@ class Outcome:
     finding of our own (`own` is then True, and a DSN says `X-Relay` instead of `smtp` for Diagnostic-Code).
     `retry_after` is in seconds, where the remote gave one. `identity` says what is misconfigured when the scope is
     IDENTITY (`domain=example.com`, `stream=broadcasts`). `connect_s` and `send_s` are seconds for the log.
-    `mend` is one sentence for the admin on PAUSE and CONFIG.
+    `mend` is one sentence for the admin on PAUSE and CONFIG. `notifies` says of a relayed recipient that the remote took over
+    its DSN parameters (RFC 3461 §5.2.1), so that a notification of success is the remote's to send.
     """
 
     verdict: Verdict
@@ -193,6 +199,7 @@ class Outcome:
     mend: str = ""
     connect_s: float = 0.0
     send_s: float = 0.0
+    notifies: bool = False
 
     def __post_init__(self) -> None:
         if self.status[:1] != _STATUS_CLASS[self.kind] or self.status.count(".") != 2:
@@ -228,7 +235,8 @@ class RecipientState:
 
     `provider` is the provider last attempted (the one it is pinned to when `maybe_relayed`), `since` the time that
     provider first deferred it. `waits` is not empty while the recipient waits for a paused provider or identity.
-    `told` says that a FAILED recipient needs no (further) bounce.
+    `told` says that a FAILED or RELAYED recipient needs no (further) notice, and of an open one that its sender was warned
+    of the delay.
     """
 
     recipient: Recipient

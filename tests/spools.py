@@ -62,6 +62,7 @@ async def accept(
     via: Sequence[str] = (),
     answers: str = "",
     told: Sequence[str] = (),
+    warns: bool = False,
     mail: Envelope | None = None,
 ) -> Entry:
     """Commit one message."""
@@ -82,6 +83,7 @@ async def accept(
         bounce=bool(answers),
         answers=answers,
         told=told,
+        warns=warns,
     )
 
 

@@ -122,7 +122,7 @@ class Stage:
     def route(self, *via: str, **more: Any) -> None:
         self.routes.append(Route(more.pop("name", "default"), via, **more))
 
-    async def submit(self, *recipients: str | Recipient, sender: str = SENDER, **more: Any) -> str:
+    async def submit(self, *recipients: str | Recipient, sender: str = SENDER, ret: str = "", envid: str = "", **more: Any) -> str:
         """Store a message as the listener does; its queue id."""
         head = f"From: {sender}\r\nSubject: hello\r\nMessage-ID: <1@app>\r\n".encode()
         body = head + b"\r\nhello\r\n"
@@ -131,7 +131,7 @@ class Stage:
         entry = await incoming.commit(
             arrived=self.clock(),
             client=Client("local", "127.0.0.1", 4000, "localhost", "web1"),
-            envelope=Envelope(sender, tuple(r if isinstance(r, Recipient) else Recipient(r) for r in recipients)),
+            envelope=Envelope(sender, tuple(r if isinstance(r, Recipient) else Recipient(r) for r in recipients), ret, envid),
             facts=Facts(len(body), False, 30),
             header=head,
             message_id="<1@app>",

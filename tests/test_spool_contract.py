@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import CorruptEntry, SpoolError
-from relay.model import Entry, RecipientState, State, Verdict
+from relay.model import Entry, Notify, Recipient, RecipientState, State, Verdict
 from relay.spool.base import Filter, Recorded, Spool
 from tests.spools import (
     BODY,
@@ -476,6 +476,63 @@ async def test_a_failed_recipient_is_untold_until_a_bounce_is_committed(place: P
     assert bounce.bounce
     assert [] == list(await spool.untold())
     assert {True} == {state.told for state in (await states(spool, entry.queue_id)).values()}
+
+
+async def test_a_success_that_is_to_be_told_keeps_the_entry_until_it_is(place: Place) -> None:
+    """Only where NOTIFY asks for it and it is not recorded as told; `told` says that nothing is due after all."""
+    asking = frozenset({Notify.SUCCESS, Notify.FAILURE})
+    entry = await accept(place.spool, Recipient("a@example.net", asking), Recipient("b@example.net", asking), "c@example.net")
+    quiet = replace(RELAYED, told=True)
+    assert await attempt(place.spool, entry.queue_id, {"a@example.net": RELAYED, "b@example.net": quiet, "c@example.net": RELAYED})
+    spool = await place.reopen()
+    assert [entry.queue_id] == list(await spool.untold())
+    assert not await spool.finish(entry.queue_id, NOW, keep_body=False)
+    await spool.told(entry.queue_id, ["a@example.net"])
+    assert [] == list(await spool.untold())
+    assert await spool.finish(entry.queue_id, NOW, keep_body=False)
+
+
+async def test_late_are_those_that_were_deferred_or_wait_and_whose_sender_was_not_warned(place: Place) -> None:
+    """By arrival; not what nobody tried yet, what is held or final, a null reverse-path, a bounce, or a corrupt entry."""
+    spool = place.spool
+    accepted = [await accept(spool, "a@example.net", "b@example.net", now=NOW + n) for n in range(9)]
+    nobody = await accept(spool, now=NOW, sender="")
+    bounce = await accept(spool, now=NOW, answers=accepted[8].queue_id)
+    names = [entry.queue_id for entry in accepted]
+    for queue_id in (names[0], names[3], names[4], names[6], names[7], nobody.queue_id, bounce.queue_id):
+        await attempt(spool, queue_id, {"a@example.net": deferred(NOW + 900)}, now=NOW + 10)
+    await spool.wait(names[1], ["b@example.net"], "p", NOW + 900)  # names[2] was never tried
+    await spool.hold(Filter(queue_id=names[3]), NOW + 10)
+    await attempt(spool, names[4], {"a@example.net": RELAYED}, now=NOW + 11)
+    await spool.set_aside(names[6], "why", NOW)
+    assert names[:2] == list(await spool.late(NOW + 7, 10))
+    assert [*names[:2], names[7]] == list(await spool.late(NOW + 8, 10))
+    assert ([names[0]], [names[1]]) == (list(await spool.late(NOW + 8, 1)), list(await spool.late(NOW + 8, 1, names[0])))
+    await accept(spool, "app@example.com", sender="", answers=names[0], told=["a@example.net"], warns=True)
+    for again in (False, True):
+        spool = await place.reopen() if again else spool
+        assert [names[1], names[7]] == list(await spool.late(NOW + 8, 10))
+
+
+async def test_the_mark_of_a_warning_lasts_until_the_end_and_says_nothing_of_it(spool: Spool) -> None:
+    """A later deferral keeps it, a hold too; a failure is to be told all the same, also one that came before the warning was stored."""
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    both = ("a@example.net", "b@example.net")
+    await attempt(spool, entry.queue_id, dict.fromkeys(both, deferred(NOW)))
+    await attempt(spool, entry.queue_id, {"b@example.net": FAILED})
+    await accept(spool, "app@example.com", sender="", answers=entry.queue_id, told=both, warns=True)
+    assert [True, False] == [state.told for state in (await states(spool, entry.queue_id)).values()]
+    await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW + 9)})
+    await spool.hold(Filter(recipient="a@*"), NOW)
+    await spool.release(Filter(recipient="a@*"), NOW)
+    await spool.wait(entry.queue_id, ["a@example.net"], "p", NOW + 99)
+    assert (True, []) == ((await states(spool, entry.queue_id))["a@example.net"].told, list(await spool.late(NOW + 1, 10)))
+    assert [entry.queue_id] == list(await spool.untold())
+    await spool.told(entry.queue_id, ["b@example.net"])
+    await attempt(spool, entry.queue_id, {"a@example.net": FAILED})
+    assert [entry.queue_id] == list(await spool.untold())
+    await accept(spool, "app@example.com", sender="", answers=entry.queue_id, told=["a@example.net"])
+    assert [] == list(await spool.untold())
 
 
 # Waiting for a paused provider

@@ -157,6 +157,35 @@ def test_migrations_run_in_one_transaction(tmp_path: Path) -> None:
     db.close()
 
 
+async def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Everything in it is there; no notice is due that the old relay did not owe; who is deferred in it may be warned of."""
+    (tmp_path / "spool").mkdir(mode=0o700)
+    path = tmp_path / "spool" / "spool.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript((Path(__file__).parent / "data" / "spools" / "version-1.sql").read_text())
+        assert 1 == database.version(db)
+    path.chmod(0o600)
+    spool = await open_sqlite(tmp_path, Clock(NOW + 10))
+    ((open_one,), (finished,)) = await spool.find(Filter(), 10), await spool.find(Filter(state="finished"), 10)
+    assert HEADER + BODY == await (await spool.message(open_one.queue_id)).read()
+    assert ("6831141B000000", "6831141CF40000", "") == (open_one.queue_id, finished.queue_id, open_one.client.tls)
+    found = {state.recipient.address.partition("@")[0]: (state.state, state.told) for state in open_one.recipients}
+    assert {
+        "relayed": (State.RELAYED, True),
+        "deferred": (State.QUEUED, False),
+        "failed": (State.FAILED, False),
+        "waits": (State.QUEUED, False),
+        "never": (State.QUEUED, False),
+    } == found
+    assert [[open_one.queue_id]] * 2 == [list(await spool.untold()), list(await spool.late(NOW + 1, 10))]
+    await spool.told(open_one.queue_id, ["failed@example.net"])
+    assert [] == list(await spool.untold())
+    await spool.close()
+    with contextlib.closing(database.connect(tmp_path / "spool", read_only=True)) as db:
+        assert len(database.MIGRATIONS) == database.version(db)
+        assert [("ok",)] == db.execute("PRAGMA integrity_check").fetchall()
+
+
 async def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With both versions."""
     monkeypatch.setattr(database, "MINIMUM", (99, 0, 0))
@@ -352,6 +381,44 @@ async def test_a_chunk_is_woken_at_the_same_cost_however_many_wait(tmp_path: Pat
         db.set_progress_handler(step, 100)
         assert [50] == changes.apply([Wake(key, NOW, 50)])
         db.close()
+        steps.append(count)
+    assert steps[1] <= 2 * steps[0]
+
+
+async def test_looking_for_the_late_costs_the_same_however_many_are_not(tmp_path: Path) -> None:
+    """Neither what was warned of nor what is young, never tried or relayed is looked at. Counted in SQLite's own steps."""
+    steps: list[int] = []
+    for others in (400, 4000):
+        place = tmp_path / str(others)
+        place.mkdir()
+        spool = await open_sqlite(place, Clock())
+        entry = await accept(spool)
+        await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW + 60)})
+        await spool.close()
+        db = database.connect(place / "spool")
+        young = ids.at(NOW + 90_000)
+        for first, state, attempts, told in (
+            (1, "queued", 1, 1),
+            (10_000, "queued", 0, 0),
+            (20_000, "relayed", 1, 0),
+            (young, "queued", 1, 0),
+        ):
+            db.execute(
+                f"WITH RECURSIVE n (n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM n WHERE n < {first + others}) "
+                f"INSERT INTO recipient SELECT n, 'a', 0, '', '', '{state}', {attempts}, 9e9, 9e9, NULL, "
+                f"'', '', 0.0, '', '', '', '', '', 0, {told} FROM n"
+            )
+        db.close()
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        with Reader(place / "spool") as reader:
+            reader._db.set_progress_handler(step, 10)
+            assert [entry.queue_id] == reader.late(NOW + 10, 10, "")
         steps.append(count)
     assert steps[1] <= 2 * steps[0]
 

@@ -1,11 +1,11 @@
 """The sending half: due entries out of the spool, to a provider, and what became of them back into the spool.
 
 `loop` claims what is due and splits it by the way it goes; `carry` sees one group to its provider; `closing` writes outcomes
-down, tells senders and finishes entries.
+down and finishes entries; `notices` tells senders.
 """
 
-from relay.delivery.closing import DeliverySettings
 from relay.delivery.loop import Delivery, ProviderStatus
+from relay.delivery.settings import DeliverySettings
 from relay.delivery.trouble import SpoolTrouble
 
 __all__ = ["Delivery", "DeliverySettings", "ProviderStatus", "SpoolTrouble"]

@@ -39,6 +39,7 @@ class Lane:
     line: int = 0  # groups in line or under way
     active: int = 0  # attempts under way
     crowded: bool = False  # some wait in the spool for room in the line
+    retired: bool = False  # a reload took its provider away or changed it; who holds a slot ends what it began
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +100,7 @@ class Carrier:
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
-        self.lanes = {name: Lane(transport, asyncio.Semaphore(transport.concurrency)) for name, transport in transports.items()}
+        self.lanes = {name: _lane(transport) for name, transport in transports.items()}
         self.standing = pauses.Standing(random)
         self.recording: set[int] = set()  # attempts whose outcome is known and being recorded
         self.stopping = False
@@ -112,6 +113,31 @@ class Carrier:
         self._metrics = metrics
         self._clock = clock
         self._refusals: dict[tuple[str, str, str], CannotCarry] = {}
+
+    async def configure(self, transports: Mapping[str, Transport], expire: float) -> None:
+        """Use other transports from now on. A provider whose transport is the same object goes on as if nothing had happened.
+
+        What is under way ends with the transport it began with, which is closed after the last one; who stands in its line
+        chooses again. What was known of a changed provider (its pause, what it cannot carry) is known no longer.
+        """
+        self._expire = expire
+        kept = {name for name, lane in self.lanes.items() if transports.get(name) is lane.transport}
+        retired = [lane for name, lane in self.lanes.items() if name not in kept]
+        for name in self.lanes.keys() - kept:
+            self.standing.forget(name)
+        self._refusals = {key: refusal for key, refusal in self._refusals.items() if key[2] in kept}
+        self.lanes = {name: self.lanes[name] if name in kept else _lane(transport) for name, transport in transports.items()}
+        for lane in retired:
+            lane.retired = True
+            await self._close_unused(lane)
+
+    async def _close_unused(self, lane: Lane) -> None:
+        """Close the transport of a lane that nobody is on and nobody will be."""
+        if lane.retired and not lane.line:
+            try:
+                await lane.transport.aclose()
+            except Exception as error:  # nothing of a message depends on it
+                self._events.bug(f"closing the transport of {lane.transport.provider}", error)
 
     async def carry(self, group: Group) -> None:
         """Take the first provider of the order that may be used and can carry the group; wait, hold or fail where none is."""
@@ -171,6 +197,7 @@ class Carrier:
             return await self._take(group, name, lane, search)
         finally:
             lane.line -= 1
+            await self._close_unused(lane)
             if lane.crowded and lane.line < LANE // 2 and not self.stopping:
                 await self._call_waiting(name, lane)
 
@@ -181,7 +208,7 @@ class Carrier:
         """With a slot of the provider: build the jobs, and attempt them one after the other."""
         made: _Made | None = None
         async with lane.slots:
-            if self.stopping or self.standing.blocked(name, self._clock()):
+            if self.stopping or lane.retired or self.standing.blocked(name, self._clock()):
                 await self._choose_again(group, group.addresses)
                 return True
             try:
@@ -220,7 +247,7 @@ class Carrier:
         """One transaction or request: begun, made, and known to the pauses; None when it may not be made now."""
         addresses = tuple(recipient.address for recipient in job.recipients)
         identities = lane.transport.identity(job)
-        leave = None if self.stopping else self.standing.admit(name, self._clock(), identities)
+        leave = None if self.stopping or lane.retired else self.standing.admit(name, self._clock(), identities)
         if leave is None:  # paused meanwhile, or draining
             await self._choose_again(group, addresses)
             return None
@@ -236,7 +263,11 @@ class Carrier:
         finally:
             lane.active -= 1
         # Known before the slot is free, so that the next in line does not run into the same wall.
-        changes = self.standing.settle(leave, outcomes.values(), self._clock())
+        changes: Sequence[pauses.Change] = ()
+        if lane.retired:  # it says nothing about the provider as it is configured now
+            self.standing.abandon(leave)
+        else:
+            changes = self.standing.settle(leave, outcomes.values(), self._clock())
         refusal = _cannot_carry(outcomes.values())
         if refusal:
             self._remember(job.queue_id, addresses, name, refusal)
@@ -337,7 +368,8 @@ class Carrier:
     async def _tell_change(self, change: pauses.Change) -> None:
         """Loud and once: a provider is not used any more, or is back."""
         pause = change.pause
-        waiting = self.lanes[pause.provider].line + await self._closing.insist(lambda: self._spool.waiting(pause.key))
+        lane = self.lanes.get(pause.provider)
+        waiting = (lane.line if lane else 0) + await self._closing.insist(lambda: self._spool.waiting(pause.key))
         if not change.paused:
             self._metrics.provider_up(pause.provider, True)
             self._events.resumed(pause.key, waiting)
@@ -366,7 +398,7 @@ class Carrier:
         if began >= expires:
             until = began + LATE
         if self._clock() >= until:
-            await self._closing.expire(group.entry, group.states)
+            await self._closing.expire(group.entry, group.states, key)
             return
         provider, queue_id = group.order[0], group.entry.queue_id
         await self._closing.insist(lambda: self._spool.wait(queue_id, group.addresses, key, until, provider, group.route.name))
@@ -374,6 +406,14 @@ class Carrier:
         if not any(pause.key == key for pause in self.standing.all()) and not self._crowded(key):
             # The pause ended while we wrote: nobody else would wake these.
             await self._closing.insist(lambda: self._spool.wake(key, self._clock()))
+
+    def waits_for(self, key: str) -> Outcome:
+        """What recipients with this key wait for, as a finding of our own in words fit for a notice."""
+        for pause in self.standing.all():
+            if pause.key == key:
+                why = pause.outcome
+                return Outcome(Verdict.RETRY, why.status, f"provider {key}: {why.reply}", OURSELVES, own=True, mend=why.mend)
+        return Outcome(Verdict.RETRY, "4.3.2", f"its turn with provider {key.removesuffix(IN_LINE)}", OURSELVES, own=True)
 
     def _crowded(self, key: str) -> bool:
         return any(lane.crowded and lane.line > 0 and _line(name) == key for name, lane in self.lanes.items())
@@ -385,6 +425,10 @@ class Carrier:
         outcome = Outcome(Verdict.PERM_MSG, status, text, OURSELVES, own=True)
         reasons = [f"{name}: {reason}" for name, refusal in refusals for reason in refusal.reasons]
         await self._closing.fail(group.entry, group.route, dict.fromkeys(group.addresses, outcome), reasons)
+
+
+def _lane(transport: Transport) -> Lane:
+    return Lane(transport, asyncio.Semaphore(transport.concurrency))
 
 
 def _cannot_carry(outcomes: Iterable[Outcome]) -> CannotCarry | None:

@@ -1,23 +1,24 @@
 """The ends of a message: outcomes written down, senders told, entries finished, and what a crash left behind.
 
-Promise: recorded first, then told. A bounce is stored, together with the note that its recipients are told, before the
-original is finished; so a crash neither loses nor repeats a bounce.
+Promise: recorded first, then told. A notice is stored, together with the mark that its recipients are told, before the
+original is finished; so a crash neither loses nor repeats a bounce, a notice of success or a warning of delay.
 The spool is asked until it can: what has happened outside must be written down (`insist`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from relay import dsn, header, routing, schedule, verdicts
+from relay import dsn, routing, schedule, verdicts
+from relay.delivery.notices import Notices
+from relay.delivery.settings import DeliverySettings
 from relay.delivery.trouble import SpoolTrouble
 from relay.errors import CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
-from relay.model import Client, Entry, Envelope, Facts, Kind, Outcome, Recipient, RecipientState, State, Verdict
+from relay.model import Entry, Kind, Notify, Outcome, Recipient, RecipientState, State, Verdict
 from relay.spool.base import Begun, Recorded, Spool
 
 T = TypeVar("T")
@@ -28,19 +29,7 @@ OURSELVES = "relay"
 """Who speaks in an outcome that is our own finding."""
 EXPIRED = "5.4.7"
 """The status of a recipient given up because the time is over; a DSN says 4.4.7 (RFC 3463 §3.5)."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeliverySettings:
-    """What delivery is told by the configuration. Times in seconds."""
-
-    retry: tuple[float, ...]
-    expire: float
-    bounce_from: str
-    hostname: str
-    keep_bodies: bool = False
-    hold_unknown: frozenset[str] = frozenset()  # providers whose unknown outcomes wait for an admin
-    lease: float = 600.0  # how long a claim lasts; prolonged while an attempt is under way
+_PAGE = 50  # entries whose senders are warned at once, so that their notices share a sync
 
 
 class Closing:
@@ -52,23 +41,34 @@ class Closing:
         spool: Spool,
         routes: Sequence[routing.Route],
         settings: DeliverySettings,
-        reports: Callable[[Sequence[str]], bool],
+        carries_reports: Callable[[str], bool | None],
+        waits_for: Callable[[str], Outcome],
         trouble: SpoolTrouble,
         events: Events,
         metrics: Metrics,
         clock: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
-        """`reports` says whether any of these providers carries multipart/report; `random` gives numbers in [0, 1)."""
+        """`carries_reports` says whether a provider carries multipart/report, None where it is not configured; `waits_for` what
+        recipients with this key wait for, as an outcome of our own; `random` gives numbers in [0, 1)."""
         self._spool = spool
         self._routes = tuple(routes)
         self._settings = settings
-        self._reports = reports
+        self._waits_for = waits_for
         self._events = events
         self._metrics = metrics
         self._clock = clock
         self._random = random
         self._trouble = trouble
+        self._notices = Notices(
+            spool=spool, settings=settings, carries_reports=carries_reports, insist=self.insist, events=events, clock=clock
+        )
+
+    def configure(self, routes: Sequence[routing.Route], settings: DeliverySettings) -> None:
+        """Judge by other routes and times from now on."""
+        self._routes = tuple(routes)
+        self._settings = settings
+        self._notices.configure(settings)
 
     def judge(
         self,
@@ -96,9 +96,9 @@ class Closing:
         self, entry: Entry, state: RecipientState, provider: str, outcome: Outcome, now: float, chance: float, at_once: bool
     ) -> Recorded:
         if outcome.kind is Kind.RELAYED:
-            return Recorded(outcome, State.RELAYED)
+            return Recorded(outcome, State.RELAYED, told=outcome.notifies or not self._wanted(entry, state.recipient, Notify.SUCCESS))
         if outcome.kind is Kind.FAILED:
-            return Recorded(outcome, State.FAILED, told=not dsn.wanted(entry, state.recipient))
+            return self._failed(entry, state.recipient, outcome)
         since = state.since if state.provider == provider and state.since else now
         if outcome.maybe_relayed and provider in self._settings.hold_unknown:
             return Recorded(outcome, State.HELD, since=since)
@@ -106,9 +106,15 @@ class Closing:
             return Recorded(outcome, State.QUEUED, now, since=since)
         expires = entry.arrived + self._settings.expire
         if now >= expires:
-            return Recorded(self._expired(outcome.reply), State.FAILED, told=not dsn.wanted(entry, state.recipient))
+            return self._failed(entry, state.recipient, self._expired(outcome.reply))
         when = schedule.next_attempt(now, self._settings.retry, state.attempts + 1, chance, expires)
         return Recorded(outcome, State.QUEUED, min(max(when, now + (outcome.retry_after or 0.0)), expires), since=since)
+
+    def _failed(self, entry: Entry, recipient: Recipient, outcome: Outcome) -> Recorded:
+        return Recorded(outcome, State.FAILED, told=not self._wanted(entry, recipient, Notify.FAILURE))
+
+    def _wanted(self, entry: Entry, recipient: Recipient, what: Notify) -> bool:
+        return self._notices.wanted(entry, recipient, what)
 
     async def hold(self, entry: Entry, states: Sequence[RecipientState], why: str) -> None:
         """Leave recipients to the admin, and say why."""
@@ -119,13 +125,17 @@ class Closing:
         for address in recorded:
             self._events.held(entry.queue_id, address, why)
 
-    async def expire(self, entry: Entry, states: Sequence[RecipientState]) -> None:
-        """The time is over and nothing more is tried: failed, and a maybe-relayed recipient is told so."""
+    async def expire(self, entry: Entry, states: Sequence[RecipientState], key: str) -> None:
+        """The time is over and nothing more is tried, because of what these wait for: failed, and who was maybe relayed is told so."""
+        waited = self._waits_for(key)
         for route, members in self._by_route(entry, states):
-            await self.fail(entry, route, {state.recipient.address: self._expired(state.reply) for state in members})
+            outcomes = {state.recipient.address: self._expired(state.reply, waited) for state in members}
+            await self.fail(entry, route, outcomes, waited=waited)
 
-    def _expired(self, last: str) -> Outcome:
+    def _expired(self, last: str, waited: Outcome | None = None) -> Outcome:
         said = f"last answer: {last}" if last else "it was never attempted"
+        if waited:
+            said += f"; it waited for {waited.reply}"
         text = f"delivery time expired after {_days(self._settings.expire)}; {said}"
         return Outcome(Verdict.PERM_MSG, EXPIRED, text, OURSELVES, own=True)
 
@@ -138,21 +148,25 @@ class Closing:
             found.setdefault((route.name, route.via), (route, []))[1].append(state)
         return list(found.values())
 
-    async def fail(self, entry: Entry, route: routing.Route, outcomes: Mapping[str, Outcome], reasons: Sequence[str] = ()) -> None:
-        """A decision of our own, without an attempt: record, log, bounce (with each of `reasons`), finish."""
+    async def fail(
+        self,
+        entry: Entry,
+        route: routing.Route,
+        outcomes: Mapping[str, Outcome],
+        reasons: Sequence[str] = (),
+        waited: Outcome | None = None,
+    ) -> None:
+        """A decision of our own, without an attempt: record, log, bounce (with each of `reasons`, or what it waited for), finish."""
         now = self._clock()
         before = {state.recipient.address: state for state in entry.recipients}
-        recorded = {
-            address: Recorded(outcome, State.FAILED, told=not dsn.wanted(entry, before[address].recipient))
-            for address, outcome in outcomes.items()
-        }
+        recorded = {address: self._failed(entry, before[address].recipient, outcome) for address, outcome in outcomes.items()}
         provider = before[next(iter(outcomes))].provider
         closed = await self.insist(lambda: self._spool.record(entry.queue_id, 0, recorded, provider, route.name, now))
         for address, outcome in outcomes.items():
             delay = max(now - entry.arrived, 0.0)
             self._events.attempt(entry.queue_id, address, outcome, provider=provider, route=route.name, delay=delay)
             self._metrics.recipient(provider or OURSELVES, route.name, "expired" if outcome.status == EXPIRED else "bounced")
-        await self.close(entry, route, recorded, closed, reasons)
+        await self.close(entry, route, recorded, closed, reasons, waited=waited)
 
     async def close(
         self,
@@ -162,61 +176,58 @@ class Closing:
         closed: bool,
         reasons: Sequence[str] = (),
         last: Mapping[str, Outcome] | None = None,
+        waited: Outcome | None = None,
     ) -> None:
-        """Bounce what failed and is not told yet, with the `last` answers of what expired; then finish an entry without open ones."""
+        """Tell of those that have come to their end, with the `last` answers of what expired; then finish an entry without open ones."""
         before = {state.recipient.address: state for state in entry.recipients}
-        failures = [
-            _failure(before[address], one.outcome, reasons, last.get(address) if last else None)
-            for address, one in recorded.items()
-            if one.state is State.FAILED and not one.told
-        ]
+        reports: list[dsn.Report] = []
+        untold: list[dsn.Report] = []
+        for address, one in recorded.items():
+            if one.state is State.FAILED:
+                answer = last.get(address) if last else None
+                (untold if one.told else reports).append(_failure(before[address], one.outcome, reasons, answer, waited))
+            elif one.state is State.RELAYED and not one.told:
+                reports.append(dsn.Report(before[address].recipient, one.outcome, dsn.Action.RELAYED))
         if expired := [address for address, one in recorded.items() if one.outcome.status == EXPIRED]:
-            self._events.expired(entry.queue_id, entry.envelope.reverse_path, expired, returned=bool(failures))
-        if failures:
-            await self._bounce(entry, route.via, failures)
-        if closed or failures:
+            returned = any(report.action is dsn.Action.FAILED for report in reports)
+            self._events.expired(entry.queue_id, entry.envelope.reverse_path, expired, returned=returned)
+        if entry.bounce and untold:
+            self._notices.log_double_bounce(entry, untold)
+        if reports:
+            await self._notices.send(entry, route.via, reports)
+        if closed or reports:
             await self.finish(entry.queue_id)
 
-    async def _bounce(self, entry: Entry, via: Sequence[str], failures: Sequence[dsn.Failure]) -> None:
-        """Store a bounce; that its recipients are told is part of the same commit."""
-        now = self._clock()
-        report = not via or self._reports(via)
-
-        async def store() -> str:
-            incoming = self._spool.incoming(now)
-            text = dsn.bounce(
-                entry=entry,
-                failures=failures,
-                sender=self._settings.bounce_from,
-                hostname=self._settings.hostname,
-                bounce_id=incoming.queue_id,
-                now=now,
-                report=report,
-            )
-            incoming.write(text)
-            head, _ = header.split(text)
-            await incoming.commit(
-                arrived=now,
-                client=Client("", "unix", name="relay", helo=self._settings.hostname, protocol="LOCAL"),
-                envelope=Envelope("", (Recipient(entry.envelope.reverse_path),)),
-                facts=Facts(len(text), not text.isascii(), max(map(len, text.split(b"\r\n")))),
-                header=head,
-                message_id=f"<{incoming.queue_id}@{self._settings.hostname}>",
-                edits=(),
-                via=tuple(via),
-                bounce=True,
-                answers=entry.queue_id,
-                told=[failure.recipient.address for failure in failures],
-            )
-            return incoming.queue_id
-
-        bounce_id = await self.insist(store)
-        self._events.bounced_to(entry.queue_id, bounce_id, entry.envelope.reverse_path)
-
     async def finish(self, queue_id: str) -> None:
-        """End an entry that has no open recipient; one that waits for another recipient's bounce is ended after that."""
+        """End an entry that has no open recipient; one that waits for a notice about another recipient is ended after that."""
         if await self.insist(lambda: self._spool.finish(queue_id, self._clock(), self._settings.keep_bodies)):
             self._events.removed(queue_id)
+
+    # Beside the attempts.
+
+    async def warn(self, arrived_before: float) -> None:
+        """Warn, once, the senders of what arrived before and still waits for delivery."""
+        after = ""
+        while found := await self._spool.late(arrived_before, _PAGE, after):
+            work = (self._set_aside_if_corrupt(queue_id, self._warn(queue_id)) for queue_id in found)
+            for queue_id, error in zip(found, await asyncio.gather(*work, return_exceptions=True), strict=True):
+                if isinstance(error, Exception):  # a mistake of ours about one message costs no other its warning
+                    self._events.bug(f"{queue_id}: warning of a delay", error)
+            after = found[-1]
+
+    async def _warn(self, queue_id: str) -> None:
+        entry = await self.insist(lambda: self._spool.entry(queue_id))
+        if entry is None:
+            return
+        late = [state for state in entry.open if state.state is State.QUEUED and not state.told]
+        for route, members in self._by_route(entry, [s for s in late if self._wanted(entry, s.recipient, Notify.DELAY)]):
+            await self._notices.send(entry, route.via, [self._delay(state) for state in members])
+
+    def _delay(self, state: RecipientState) -> dsn.Report:
+        waits = self._waits_for(state.waits) if state.waits else None
+        outcome = _last(state, waits, "4.0.0")
+        reply = waits.reply if waits else ""
+        return dsn.Report(state.recipient, outcome, dsn.Action.DELAYED, maybe_relayed=state.maybe_relayed, waits_for=reply)
 
     # After a crash.
 
@@ -247,19 +258,22 @@ class Closing:
             return
         outcome = Outcome(Verdict.UNKNOWN, "4.4.2", why, OURSELVES, own=True)
         now = self._clock()
-        recorded = self.judge(entry, entry.open, begun.provider, dict.fromkeys(begun.recipients, outcome), now)
-        await self.insist(lambda: self._spool.record(begun.queue_id, begun.attempt, recorded, begun.provider, begun.route, now))
+        outcomes = dict.fromkeys(begun.recipients, outcome)
+        recorded = self.judge(entry, entry.open, begun.provider, outcomes, now)
+        closed = await self.insist(lambda: self._spool.record(begun.queue_id, begun.attempt, recorded, begun.provider, begun.route, now))
         if recorded:  # otherwise an admin has deleted them meanwhile
             self._events.maybe_twice(begun.queue_id, list(recorded), begun.provider, why)
+        for route, members in self._by_route(entry, [state for state in entry.open if state.recipient.address in recorded]):
+            some = {state.recipient.address: recorded[state.recipient.address] for state in members}
+            await self.close(entry, route, some, closed, last=outcomes)
 
     async def _tell_late(self, queue_id: str) -> None:
-        """The crash came between the record and its bounce."""
+        """The crash came between the record and its notice."""
         entry = await self._spool.entry(queue_id)
         if entry is None:
             return
-        failed = [state for state in entry.recipients if state.state is State.FAILED and not state.told]
-        for route, members in self._by_route(entry, failed):
-            await self._bounce(entry, route.via, [_failure(state, _known(state)) for state in members])
+        for route, members in self._by_route(entry, [state for state in entry.recipients if not state.told and _ended(state)]):
+            await self._notices.send(entry, route.via, [_late_report(state) for state in members])
 
     # The spool's bad days.
 
@@ -280,27 +294,42 @@ class Closing:
             self._trouble.end(who)
 
 
-def _failure(state: RecipientState, outcome: Outcome, reasons: Sequence[str] = (), last: Outcome | None = None) -> dsn.Failure:
+def _ended(state: RecipientState) -> bool:
+    """Whether a notice is due of what became of a recipient that is not told (see Recorded.told)."""
+    return state.state is State.FAILED or (state.state is State.RELAYED and Notify.SUCCESS in state.recipient.notify)
+
+
+def _late_report(state: RecipientState) -> dsn.Report:
+    """What a notice says of a recipient that has come to its end, from what the spool knows of it."""
+    own = not state.remote or state.remote == OURSELVES
+    verdict = Verdict.PERM_MSG if state.state is State.FAILED else Verdict.OK
+    outcome = Outcome(verdict, state.status, state.reply, state.remote or OURSELVES, own=own)
+    return _failure(state, outcome) if verdict is Verdict.PERM_MSG else dsn.Report(state.recipient, outcome, dsn.Action.RELAYED)
+
+
+def _failure(
+    state: RecipientState, outcome: Outcome, reasons: Iterable[str] = (), last: Outcome | None = None, waited: Outcome | None = None
+) -> dsn.Report:
     """What the bounce says of a recipient; of an expired one what was heard last: `last`, or what `state` remembers."""
     expired = outcome.own and outcome.status == EXPIRED
     if expired:
-        outcome = last or _last(state)
-    maybe_relayed = state.maybe_relayed or outcome.maybe_relayed
-    return dsn.Failure(state.recipient, outcome, tuple(reasons), expired=expired, maybe_relayed=maybe_relayed)
+        outcome = last or _last(state, waited, "4.4.7")
+    return dsn.Report(
+        state.recipient,
+        outcome,
+        reasons=tuple(reasons),
+        expired=expired,
+        maybe_relayed=state.maybe_relayed or outcome.maybe_relayed,
+        waits_for=waited.reply if waited else "",
+    )
 
 
-def _last(state: RecipientState) -> Outcome:
-    """The last answer for a recipient that was deferred until its time was over."""
+def _last(state: RecipientState, waits: Outcome | None, status: str) -> Outcome:
+    """The last answer for a recipient that was deferred, with what would mend what it waits for; else what it waits for."""
     if not state.reply or not state.remote:
-        return Outcome(Verdict.RETRY, "4.4.7", "no attempt was made", OURSELVES, own=True)
+        return waits or Outcome(Verdict.RETRY, status, "no attempt was made", OURSELVES, own=True)
     own = not state.reply[:3].isdigit()  # a remote's reply begins with its code
-    return Outcome(Verdict.RETRY, f"4{state.status[1:]}", state.reply, state.remote, own=own)
-
-
-def _known(state: RecipientState) -> Outcome:
-    """The outcome that a failed recipient was stored with."""
-    remote = state.remote or OURSELVES
-    return Outcome(Verdict.PERM_MSG, state.status, state.reply, remote, own=remote == OURSELVES)
+    return Outcome(Verdict.RETRY, f"4{state.status[1:]}", state.reply, state.remote, own=own, mend=waits.mend if waits else "")
 
 
 def _days(seconds: float) -> str:

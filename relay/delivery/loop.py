@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 
 from relay import routing
 from relay.delivery.carry import Carrier, Group
-from relay.delivery.closing import SPOOL_RETRY, Closing, DeliverySettings
+from relay.delivery.closing import SPOOL_RETRY, Closing
+from relay.delivery.settings import DeliverySettings
 from relay.delivery.trouble import SpoolTrouble
 from relay.errors import CannotCarry, CorruptEntry, SpoolError
 from relay.log import Events
@@ -34,17 +35,21 @@ WINDOW = 1000
 """Groups of recipients (an entry's, with one route) under way in memory at once."""
 CLAIM = 200
 """Entries taken from the spool at once."""
+LOOK = 60.0
+"""Seconds between two looks for mail whose senders are to be warned of its delay; the first comes so long after the start."""
 _STEP = 60.0  # seconds by which a clock may go back unnoticed
 _RECORDING = 5.0  # seconds that a known outcome may take to be recorded after the grace period of a drain
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """A provider as `relay status` shows it. `state`: up | paused | throttled; times are Unix seconds."""
+    """A provider as `relay status` shows it. `state`: up | paused | throttled; times are Unix seconds. `mend` says what an
+    admin can do about a pause."""
 
     name: str
     state: str
     reason: str
+    mend: str
     since: float
     until: float
     waiting: int
@@ -79,7 +84,8 @@ class Delivery:
             spool=spool,
             routes=routes,
             settings=settings,
-            reports=self._carry_reports,
+            carries_reports=self._carries_reports,
+            waits_for=lambda key: self._carrier.waits_for(key),
             trouble=self.trouble,
             events=events,
             metrics=metrics,
@@ -104,6 +110,8 @@ class Delivery:
         self._tasks: dict[asyncio.Task[None], Group] = {}
         self._under_way: dict[tuple[str, str], Group] = {}
         self._loops: list[asyncio.Task[None]] = []
+        self._warning: asyncio.Task[None] | None = None
+        self._next_look = math.inf
         self._stopping = False
 
     # Life.
@@ -111,6 +119,7 @@ class Delivery:
     async def start(self) -> None:
         """Settle what a crash left behind, then deliver until `drain`."""
         self._spool.on_due(self._wake.set)
+        self._next_look = self._clock() + min(self._settings.delay_warning or LOOK, LOOK)
         await self._closing.recover()
         await self._spool.wake(None, self._clock())
         for name in self._transports:
@@ -126,6 +135,23 @@ class Delivery:
         self._carrier.standing.hurry(self._clock())
         self._wake.set()
 
+    async def configure(self, transports: Mapping[str, Transport], routes: Sequence[routing.Route], settings: DeliverySettings) -> None:
+        """Go on with another configuration; a provider that did not change keeps its transport object.
+
+        Attempts under way end as they began. Everything that waits chooses again, and paused providers are probed: a reload
+        is how an admin says that something was mended. Raises SpoolError when the spool cannot be asked; the configuration
+        is in force all the same, and what waits is looked at when its time comes.
+        """
+        self._transports = dict(transports)
+        self._routes = tuple(routes)
+        self._settings = settings
+        self._closing.configure(routes, settings)
+        await self._carrier.configure(transports, settings.expire)
+        for name in self._transports:
+            self._metrics.provider_up(name, not any(pause.key == name and not pause.quiet for pause in self._carrier.standing.all()))
+        self.hurry()
+        await self._spool.wake(None, self._clock())
+
     async def drain(self, grace: float) -> None:
         """Begin nothing new; let attempts under way end within `grace` seconds.
 
@@ -136,13 +162,14 @@ class Delivery:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         recording = {task for task, group in self._tasks.items() if group.begun and group.begun.attempt in self._carrier.recording}
-        for task in (*(self._tasks.keys() - recording), *self._loops):
+        warning = [self._warning] if self._warning else []
+        for task in (*(self._tasks.keys() - recording), *self._loops, *warning):
             task.cancel()
         if recording:
             await asyncio.wait(recording, timeout=_RECORDING)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._loops, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._loops, *warning, return_exceptions=True)
 
     async def providers(self) -> list[ProviderStatus]:
         """Every provider with its standing."""
@@ -151,12 +178,12 @@ class Delivery:
             mine = [pause for pause in self._carrier.standing.all() if pause.provider == name]
             waiting = sum([await self._spool.waiting(pause.key) for pause in mine])
             worst = min(mine, key=lambda pause: (bool(pause.identity), pause.quiet), default=None)
-            state, reason, since, until = "up", "", 0.0, 0.0
+            state, reason, mend, since, until = "up", "", "", 0.0, 0.0
             if worst:
                 state = "throttled" if worst.quiet else "paused"
                 reason = f"{worst.identity}: {worst.outcome.reply}" if worst.identity else worst.outcome.reply
-                since, until = worst.since, worst.until
-            found.append(ProviderStatus(name, state, reason, since, until, waiting, lane.active))
+                mend, since, until = worst.outcome.mend, worst.since, worst.until
+            found.append(ProviderStatus(name, state, reason, mend, since, until, waiting, lane.active))
         return found
 
     # The loop.
@@ -183,6 +210,7 @@ class Delivery:
         """Send on its way what is due; returns for how long nothing is, in seconds."""
         now = self._clock()
         await self._mind_the_clock(now)
+        self._look_for_late(now)
         for pause in self._carrier.standing.calls(now):  # a pause that has run out is decided by one waiting message
             await self._spool.wake(pause.key, now, 1)
         room = WINDOW - len(self._tasks)
@@ -197,12 +225,13 @@ class Delivery:
         back, self._offset = self._offset - offset, offset
         if back > _STEP:
             self._events.warning(f"the clock stepped back {back:.0f} s: everything queued is tried now", "qmgr")
+            self._next_look = now + LOOK
             await self._spool.retry(Filter(now=now), now)
 
     async def _idle_time(self, room: int) -> float:
         """Seconds until something falls due (a minute at the longest; a commit or a finished task wakes earlier)."""
         now = self._clock()
-        times = [now + 60.0]
+        times = [now + 60.0, max(self._next_look, now + 1.0)] if self._settings.delay_warning else [now + 60.0]
         if room > 0 and (due := await self._spool.next_due()) is not None:
             times.append(due)
         if (call := self._carrier.standing.next_call()) is not None:
@@ -245,9 +274,11 @@ class Delivery:
             self._spawn(group, self._carrier.carry(group))
 
     def _with_providers(self, entry: Entry) -> Entry:
-        """A bounce whose providers have all left the configuration goes by the routes."""
+        """A bounce whose providers have all left the configuration goes as mail of the sender that it is for: when a route's provider
+        gets another name, what must not leave by another route still does not."""
         if entry.bounce and entry.via and not any(name in self._transports for name in entry.via):
-            return replace(entry, via=())
+            sender = entry.envelope.recipients[0].address
+            return replace(entry, via=(), envelope=replace(entry.envelope, reverse_path=sender))
         return entry
 
     def _spawn(self, group: Group, work: Coroutine[object, object, None]) -> None:
@@ -296,5 +327,23 @@ class Delivery:
             self._free(group, left)
             self._due_at(when)
 
-    def _carry_reports(self, via: Sequence[str]) -> bool:
-        return any(self._transports[name].carries_reports for name in via if name in self._transports)
+    def _carries_reports(self, provider: str) -> bool | None:
+        transport = self._transports.get(provider)
+        return transport.carries_reports if transport else None
+
+    # Warnings of delay.
+
+    def _look_for_late(self, now: float) -> None:
+        """Warn of delays, beside everything else: after an outage it may be many."""
+        delay = self._settings.delay_warning
+        if delay and now >= self._next_look and (self._warning is None or self._warning.done()):
+            self._next_look = now + min(delay, LOOK)
+            self._warning = asyncio.create_task(self._warn(now - delay))
+
+    async def _warn(self, arrived_before: float) -> None:
+        try:
+            await self._closing.warn(arrived_before)
+        except SpoolError:  # the loop is in the same trouble and tells it; the next look finds them
+            return
+        except Exception as error:
+            self._events.bug("warnings of delay", error)

@@ -35,8 +35,9 @@ class Recorded:
     """What to store for one recipient after an attempt (or a decision of our own without one).
 
     `state` is the recipient's state from now on, `next_attempt` its next time when still QUEUED, `waits` the key of
-    the pause it waits for, `since` the time the provider first deferred it. `told` says that a FAILED recipient needs
-    no bounce (none is wanted); otherwise one is due until a commit marks it told.
+    the pause it waits for, `since` the time the provider first deferred it. `told` says that a FAILED recipient, or a
+    RELAYED one with NOTIFY=SUCCESS, needs no notice; otherwise one is due until a commit marks it told. Of one that
+    stays open it says nothing: that its sender was warned of the delay is kept.
     """
 
     outcome: Outcome
@@ -134,11 +135,13 @@ class Incoming(Protocol):
         bounce: bool = False,
         answers: str = "",
         told: Sequence[str] = (),
+        warns: bool = False,
     ) -> Entry:
         """Make the message durable and due at once. Only after this returns may the client hear 250.
 
         A bounce names the entry it `answers` and the recipients it has `told` the sender about: they are marked told in
-        the same transaction, so that a crash neither loses nor repeats a bounce.
+        the same transaction, so that a crash neither loses nor repeats a bounce. One that only `warns` of a delay marks
+        those that are still open: of what became of the others the sender is still to be told.
         """
 
     async def abort(self) -> None:
@@ -197,7 +200,7 @@ class Spool(Protocol):
         """How many recipients wait for `key`."""
 
     async def finish(self, queue_id: str, now: float, keep_body: bool) -> bool:
-        """End an entry none of whose recipients is open or waits for its bounce: it becomes history, its body goes unless
+        """End an entry none of whose recipients is open or waits for a notice: it becomes history, its body goes unless
         `keep_body`. True when this call ended it; False when it is not to be ended yet, or was before."""
 
     async def unfinished(self) -> Sequence[Begun]:
@@ -207,7 +210,15 @@ class Spool(Protocol):
         """Ids of entries with no open recipient that were not finished before a crash."""
 
     async def untold(self) -> Sequence[str]:
-        """Ids of entries with a FAILED recipient that is not told: a bounce is due (after a crash, at the next start)."""
+        """Ids of entries with a FAILED recipient, or a RELAYED one with NOTIFY=SUCCESS, that is not told: a notice is due
+        (after a crash, at the next start)."""
+
+    async def told(self, queue_id: str, recipients: Sequence[str]) -> None:
+        """No notice is due for these final recipients any more."""
+
+    async def late(self, arrived_before: float, limit: int, after: str = "") -> Sequence[str]:
+        """Ids, after the id `after`, of entries that arrived before and have a QUEUED recipient that was deferred or waits,
+        and whose sender was not warned. Null reverse-paths and bounces are left out. NOTIFY is for the caller to look at."""
 
     async def entry(self, queue_id: str) -> Entry | None:
         """One entry, open or in the history. Raises CorruptEntry for one set aside."""

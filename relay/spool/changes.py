@@ -39,13 +39,14 @@ Result = Any  # what the operation's caller gets; an exception is raised to it
 
 RECORD = (
     "UPDATE recipient SET state = iif(state = 'held' AND ? = 'queued', state, ?), due = iif(state = 'held', NULL, ?), "
-    "next_attempt = ?, waits = iif(state = 'held', NULL, ?), since = ?, attempts = attempts + ?, told = ?, "
+    "next_attempt = ?, waits = iif(state = 'held', NULL, ?), since = ?, attempts = attempts + ?, told = iif(?, told, ?), "
     "provider = iif(? > maybe_relayed, ?, provider), route = iif(? > maybe_relayed, ?, route), "
     "verdict = ?, status = ?, reply = ?, remote = ?, remote_id = ?, maybe_relayed = (maybe_relayed OR ?) AND ? "
     f"WHERE (state IN {rows.OPEN_STATES} OR ?) AND entry = ? AND address = ?"
 )
 # An admin may have held or deleted a recipient whose lease had run out. A held one stays held where it would be queued; of
 # a deleted one only that it was relayed counts, which is the last condition.
+# One that stays open keeps the mark that its sender was warned of the delay; a final one is told of anew.
 # Who may replace provider and route: an attempt always (2), a decision of our own that names one unless the recipient is
 # pinned (1), one that names none never (0).
 RENEW = "UPDATE recipient SET due = ? WHERE entry = ? AND address = ? AND due IS NOT NULL AND due <> next_attempt"
@@ -53,6 +54,8 @@ WAIT = (
     "UPDATE recipient SET due = ?, next_attempt = ?, waits = ?, provider = iif(attempts = 0, ?, provider), "
     "route = iif(attempts = 0, ?, route) WHERE entry = ? AND address = ? AND due IS NOT NULL"
 )
+TOLD = f"UPDATE recipient SET told = 1 WHERE entry = ? AND address = ? AND (state IN {rows.OPEN_STATES}) = ?"
+# A recipient that failed while its sender was being warned of the delay is to be told of that, too: hence the last condition.
 POSTPONE = "UPDATE recipient SET due = ?, next_attempt = ?, waits = NULL WHERE entry = ? AND address = ? AND due IS NOT NULL"
 _NOT_DUE = "UPDATE recipient SET due = NULL, waits = NULL WHERE entry = ?"
 _STEP = f"INSERT INTO step ({rows.STEP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -94,7 +97,7 @@ class Changes:
         self._insert("body", [(operation.row[0], operation.body) for operation in operations if operation.body is not None])
         self._insert("recipient", [row for operation in operations for row in operation.recipients])
         if told := [row for operation in operations for row in operation.told]:
-            self._db.executemany("UPDATE recipient SET told = 1 WHERE entry = ? AND address = ?", told)
+            self._db.executemany(TOLD, told)
         for operation in operations:
             self.after.append(partial(self._fresh.put, operation.entry, operation.body))
         return [None] * len(operations)
@@ -156,7 +159,7 @@ class Changes:
         return [operation.entry not in still_open for operation in operations]
 
     def finish(self, operations: Sequence[Finish]) -> Sequence[Result]:
-        """Move entries into the history, unless a recipient is open or waits for its bounce."""
+        """Move entries into the history, unless a recipient is open or a notice about it is due."""
         ripe = self._ripe([operation.entry for operation in operations])
         done = [operation for operation in operations if operation.entry in ripe]
         self._db.executemany(
@@ -174,8 +177,8 @@ class Changes:
         for some in _slices(numbers, 200):
             marks = ",".join("?" * len(some))
             sql = (
-                f"SELECT id FROM entry e WHERE id IN ({marks}) AND finished IS NULL AND NOT EXISTS (SELECT 1 FROM recipient "
-                f"WHERE entry = e.id AND (state IN {rows.OPEN_STATES} OR (state = 'failed' AND NOT told)))"
+                f"SELECT id FROM entry e WHERE id IN ({marks}) AND finished IS NULL AND NOT EXISTS (SELECT 1 FROM recipient r "
+                f"WHERE r.entry = e.id AND (r.state IN {rows.OPEN_STATES} OR {rows.UNTOLD}))"
             )
             found.update(number for (number,) in self._db.execute(sql, some))
         return found
@@ -199,7 +202,7 @@ class Changes:
             self._remove_file(number)
 
     def reschedule(self, operations: Sequence[Reschedule]) -> Sequence[Result]:
-        """Renew, postpone and wait."""
+        """Renew, postpone, wait and tell."""
         for operation in operations:
             self._db.executemany(operation.sql, operation.rows)
             if operation.sql != RENEW:

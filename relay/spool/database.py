@@ -44,7 +44,7 @@ CREATE TABLE entry (
     body INTEGER NOT NULL,               -- 0: not kept any more, 1: a row of body, 2: a file
     bounce INTEGER NOT NULL,
     via TEXT NOT NULL,                   -- JSON: [provider, ...]
-    client TEXT NOT NULL,                -- JSON: [listener, address, port, name, helo, protocol, username]
+    client TEXT NOT NULL,                -- JSON: [listener, address, port, name, helo, protocol, username, tls]
     parameters TEXT NOT NULL,            -- JSON: [ret, envid, smtputf8]
     edits TEXT NOT NULL,                 -- JSON: [[kind, text], ...]
     header BLOB NOT NULL
@@ -77,7 +77,7 @@ CREATE TABLE recipient (
     remote TEXT NOT NULL,
     remote_id TEXT NOT NULL,
     maybe_relayed INTEGER NOT NULL,
-    told INTEGER NOT NULL,               -- a failed one needs no (further) bounce
+    told INTEGER NOT NULL,               -- no (further) notice is due: of a failure, of a success asked for, of a delay
     PRIMARY KEY (entry, address)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX recipient_due ON recipient (due, entry) WHERE due IS NOT NULL;
@@ -116,7 +116,12 @@ CREATE TABLE corrupt (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES,)  # the n-th brings version n to n + 1
+_NOTICES = """
+CREATE INDEX recipient_late ON recipient (entry) WHERE told = 0 AND state = 'queued' AND (attempts > 0 OR waits IS NOT NULL);
+UPDATE recipient SET told = 1 WHERE state = 'relayed' AND entry IN (SELECT id FROM entry WHERE finished IS NULL);
+"""  # version 1 never told of a success, and will not years later
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _NOTICES)  # the n-th brings version n to n + 1
 
 
 def connect(directory: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -101,6 +101,7 @@ class SqliteIncoming:
         bounce: bool = False,
         answers: str = "",
         told: Sequence[str] = (),
+        warns: bool = False,
     ) -> Entry:
         """Store it. Raises SpoolFull or SpoolError; then nothing of it is left."""
         entry = Entry(
@@ -116,7 +117,7 @@ class SqliteIncoming:
             via=tuple(via),
             bounce=bounce,
         )
-        marks = [(ids.number(answers), address) for address in told]
+        marks = [(ids.number(answers), address, warns) for address in told]
         try:
             body = await self._body(entry)
         except BaseException:

@@ -16,13 +16,14 @@ from relay.spool.base import Filter
 
 @dataclass(slots=True)
 class Accept:
-    """Store a new entry; `body` is what follows its header block, None when the message lies in a file. -> None"""
+    """Store a new entry; `body` is what follows its header block, None when the message lies in a file. `told` are parameters
+    of changes.TOLD. -> None"""
 
     entry: Entry
     row: tuple[Any, ...]
     recipients: list[tuple[Any, ...]]
     body: bytes | None
-    told: list[tuple[int, str]]
+    told: list[tuple[int, str, bool]]
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ class Finish:
 
 @dataclass(slots=True)
 class Reschedule:
-    """Renew, postpone or wait: `sql` with one tuple of parameters for each recipient. -> None"""
+    """Renew, postpone, wait or tell: `sql` with one tuple of parameters for each recipient. -> None"""
 
     sql: str
     rows: list[tuple[Any, ...]]

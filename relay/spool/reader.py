@@ -205,10 +205,21 @@ class Reader:
         return [ids.text(number) for (number,) in found]
 
     def untold(self) -> Sequence[str]:
-        """Entries in the queue with a failed recipient whose sender was not told."""
+        """Entries in the queue with a recipient of whose end the sender is to be told, and was not."""
         found = self._all(
-            f"SELECT DISTINCT e.id FROM {filters.FROM} WHERE e.finished IS NULL AND {filters.SANE} "
-            "AND r.state = 'failed' AND NOT r.told ORDER BY e.id"
+            f"SELECT DISTINCT e.id FROM {filters.FROM} WHERE e.finished IS NULL AND {filters.SANE} AND {rows.UNTOLD} ORDER BY e.id"
+        )
+        return [ids.text(number) for (number,) in found]
+
+    def late(self, arrived_before: float, limit: int, after: str) -> Sequence[str]:
+        """Entries that arrived before, with a recipient that is deferred or waits and whose sender was not warned."""
+        start = ids.number(after) if after else -1
+        # An id is at most a minute ahead of the clock that made it: younger entries need not be looked at.
+        found = self._all(
+            "SELECT DISTINCT r.entry FROM recipient r INDEXED BY recipient_late JOIN entry e ON e.id = r.entry "
+            f"WHERE {rows.LATE} AND r.entry > ? AND r.entry < ? AND e.arrived < ? AND e.sender <> '' AND NOT e.bounce "
+            f"AND {filters.SANE} ORDER BY r.entry LIMIT ?",
+            (start, ids.at(arrived_before) + ids.AHEAD, arrived_before, limit),
         )
         return [ids.text(number) for (number,) in found]
 

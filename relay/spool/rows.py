@@ -24,6 +24,8 @@ RECIPIENT = (
 STEP = "entry, time, address, provider, route, attempt, verdict, status, reply, remote, remote_id, state"
 
 OPEN_STATES = "('queued', 'held')"
+UNTOLD = "(NOT r.told AND (r.state = 'failed' OR (r.state = 'relayed' AND instr(r.notify, 'SUCCESS'))))"  # a notice is due
+LATE = "r.told = 0 AND r.state = 'queued' AND (r.attempts > 0 OR r.waits IS NOT NULL)"  # as the index recipient_late has it
 
 _states = {state.value: state for state in State}
 _verdicts: Mapping[str, Verdict | None] = {"": None} | {verdict.value: verdict for verdict in Verdict}
@@ -46,7 +48,7 @@ def entry_row(entry: Entry, body: int) -> tuple[Any, ...]:
         body,
         entry.bounce,
         _dumps(entry.via) if entry.via else "[]",
-        _dumps((client.listener, client.address, client.port, client.name, client.helo, client.protocol, client.username)),
+        _dumps((client.listener, client.address, client.port, client.name, client.helo, client.protocol, client.username, client.tls)),
         _dumps((envelope.ret, envelope.envid, envelope.smtputf8)),
         _dumps([(edit.kind, edit.text) for edit in entry.edits]),
         entry.header,
@@ -73,11 +75,10 @@ def entry(row: Sequence[Any], recipients: Sequence[Sequence[Any]], leased: float
     try:
         states = tuple(_recipient(r, leased) for r in sorted(recipients, key=_position))
         ret, envid, smtputf8 = json.loads(row[12])
-        listener, address, port, name, helo, protocol, username = json.loads(row[11])
         return Entry(
             queue_id=queue_id,
             arrived=row[1],
-            client=Client(listener, address, port, name, helo, protocol, username),
+            client=Client(*json.loads(row[11])),
             envelope=Envelope(row[3], tuple(state.recipient for state in states), ret, envid, smtputf8),
             facts=Facts(row[5], bool(row[6]), row[7]),
             header=row[14],

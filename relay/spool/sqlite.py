@@ -20,7 +20,7 @@ from relay.errors import CorruptEntry, SpoolError, SpoolFull
 from relay.model import Entry, Outcome, State, Verdict
 from relay.spool import database, files, ids, rows
 from relay.spool.base import Begun, Counts, Filter, Health, Recorded, Step
-from relay.spool.changes import POSTPONE, RENEW, WAIT, Changes
+from relay.spool.changes import POSTPONE, RENEW, TOLD, WAIT, Changes
 from relay.spool.fresh import Fresh
 from relay.spool.incoming import SqliteIncoming
 from relay.spool.operations import (
@@ -47,6 +47,7 @@ from relay.spool.writer import Writer
 CHUNK = 500  # recipients (rounded up to whole entries) or entries changed in one transaction; commits go on in between
 _FILE_THREADS = 4
 _START = -1
+_OPEN = frozenset({State.QUEUED, State.HELD})
 _SPARE = 4096  # free pages (16 MiB) that are kept for reuse
 _GIVE_BACK = 2000  # pages given back in one transaction
 _T = TypeVar("_T")
@@ -194,7 +195,7 @@ class SqliteSpool:
             updates.append(
                 (
                     *(state.value, state.value, due, recorded.next_attempt, recorded.waits or None, recorded.since),
-                    *(int(attempt > 0), recorded.told),
+                    *(int(attempt > 0), state in _OPEN, recorded.told),
                     *(replaces, provider, replaces, route, *said),
                     *(outcome.verdict is Verdict.UNKNOWN, state is not State.RELAYED, state is State.RELAYED, number, address),
                 )
@@ -238,7 +239,7 @@ class SqliteSpool:
         return await self._read(lambda reader: reader.waiting(key))
 
     async def finish(self, queue_id: str, now: float, keep_body: bool) -> bool:
-        """End an entry none of whose recipients is open or waits for its bounce. True when this call ended it."""
+        """End an entry none of whose recipients is open or waits for a notice. True when this call ended it."""
         ended: bool = await self._writer.submit(Finish(ids.number(queue_id), now, keep_body))
         return ended
 
@@ -251,8 +252,17 @@ class SqliteSpool:
         return await self._read(Reader.unclosed)
 
     async def untold(self) -> Sequence[str]:
-        """Entries with a failed recipient whose sender was not told."""
+        """Entries with a recipient of whose end the sender is to be told, and was not."""
         return await self._read(Reader.untold)
+
+    async def told(self, queue_id: str, recipients: Sequence[str]) -> None:
+        """No notice is due for these final recipients."""
+        number = ids.number(queue_id)
+        await self._do(Reschedule(TOLD, [(number, address, False) for address in recipients], number))
+
+    async def late(self, arrived_before: float, limit: int, after: str = "") -> Sequence[str]:
+        """Entries that arrived before and wait for delivery, whose sender was not warned."""
+        return await self._read(lambda reader: reader.late(arrived_before, limit, after))
 
     # Looking
 
