@@ -53,10 +53,14 @@ def decide(
 
 
 def received(*, queue_id: str, hostname: str, client: Client, envelope: Envelope, arrived: float) -> str:
-    """Our trace field (RFC 5321 §4.4). It names the recipient only when there is just one, so that no Bcc shows."""
+    """Our trace field (RFC 5321 §4.4). It names the recipient only when there is just one, so that no Bcc shows. The name
+    that the client logged in with stays here."""
     helo = _NOT_HOST_NAME.sub("?", client.helo)[:255] or "unknown"
     peer = f"[{client.address}]" if ":" not in client.address else f"[IPv6:{client.address}]"
     source = f"from {helo} ({client.name} {peer})" if client.address != "unix" else f"from {helo} (unix socket)"
+    if client.tls:
+        version, _, cipher = client.tls.partition(" ")
+        source += f"\r\n\t(using {version} with cipher {cipher})"
     lines = f"Received: {source}\r\n\tby {hostname} (relay) with {client.protocol} id {queue_id}"
     only = envelope.recipients[0].address
     if len(envelope.recipients) == 1 and only.isascii():

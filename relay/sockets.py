@@ -84,6 +84,10 @@ def _bind_tcp(address: str) -> socket.socket:
 def _refused(address: str, port: int, error: OSError) -> Unavailable:
     if error.errno == errno.EADDRINUSE:
         holder = holder_of(port)
+        if holder.startswith(f"pid {os.getpid()} "):  # at a reload: 127.0.0.1:25 cannot become 0.0.0.0:25 while it is open
+            return Unavailable(
+                f"cannot listen on {address}: {holder} has it, which is relay itself. Restart relay to move or widen a listener.", 69
+            )
         return Unavailable(f"cannot listen on {address}: {holder or 'another program'} has it. Stop that one, or choose another port.", 69)
     if error.errno == errno.EACCES:
         return Unavailable(

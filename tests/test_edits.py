@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email import message_from_bytes
 from email.utils import parsedate_to_datetime
 
@@ -67,6 +68,17 @@ def test_received_says_who_handed_in_what_and_when() -> None:
 def test_received_names_the_client(client: Client, source: str) -> None:
     """Address families, unix sockets, and a HELO name that cannot break out of the field."""
     assert f"Received: {source}" == received(client).split("\r\n")[0]
+
+
+def test_received_says_how_the_client_came() -> None:
+    """TLS in Postfix's words, a login by RFC 3848's letter; the name of the login stays here."""
+    client = replace(LOCAL, protocol="ESMTPSA", username="app1", tls="TLSv1.3 TLS_AES_256_GCM_SHA384")
+    assert received(client).startswith(
+        "Received: from app.example.com (localhost [127.0.0.1])\r\n"
+        "\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)\r\n"
+        "\tby relay.example.com (relay) with ESMTPSA id 687E7641C64007\r\n"
+    )
+    assert "app1" not in received(client)
 
 
 def test_received_names_no_recipient_of_several() -> None:

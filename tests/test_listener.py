@@ -10,8 +10,6 @@ import resource
 import smtplib
 import socket
 import struct
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -20,101 +18,14 @@ from aiosmtpd.smtp import SMTP
 
 from relay import sockets
 from relay.errors import SpoolError, SpoolFull, Unavailable
-from relay.listener import ClientSession, Handler, Limits, Listeners, ListenerSettings, MessageEnvelope
+from relay.listener import ClientSession, Limits, Listeners, ListenerSettings, MessageEnvelope
 from relay.listener.shared import Shared
 from relay.metrics import Metrics
 from relay.model import EditKind
 from relay.spool.base import Health
 from tests import dialogs
 from tests.fakes import MemorySpool, RecordingEvents
-
-HOST = "mail.example.net"
-NOW = 1_800_000_000.0
-ENVELOPE = b"EHLO app\r\n", b"MAIL FROM:<app@example.com>\r\n", b"RCPT TO:<a@example.net>\r\n", b"DATA\r\n"
-
-
-class Client:
-    """A client that speaks octets."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def line(self) -> str:
-        return (await asyncio.wait_for(self.reader.readline(), 10)).decode().removesuffix("\r\n")
-
-    async def reply(self) -> str:
-        """The last line of the next reply; "" when the server has closed."""
-        while (line := await self.line())[3:4] == "-":
-            pass
-        return line
-
-    async def say(self, octets: bytes) -> str:
-        self.writer.write(octets)
-        return await self.reply()
-
-    async def begin(self) -> None:
-        """Up to 354."""
-        await self.reply()
-        for command in ENVELOPE:
-            reply = await self.say(command)
-        assert reply.startswith("354")
-
-    async def rest(self) -> bytes:
-        return await asyncio.wait_for(self.reader.read(), 10)
-
-    async def leave(self) -> None:
-        self.writer.close()
-        with contextlib.suppress(OSError):
-            await self.writer.wait_closed()
-
-
-@dataclass
-class Running:
-    """Listeners at work and what they know."""
-
-    listeners: Listeners
-    spool: MemorySpool
-    events: RecordingEvents
-    metrics: Metrics
-    address: str
-    clients: list[Client] = field(default_factory=list)
-
-    async def connect(self) -> Client:
-        if sockets.is_unix(self.address):
-            client = Client(*await asyncio.open_unix_connection(self.address.removeprefix(sockets.UNIX)))
-        else:
-            client = Client(*await asyncio.open_connection(*sockets.parse(self.address)))
-        self.clients.append(client)
-        return client
-
-    def metric(self, start: str) -> list[str]:
-        return [line for line in self.metrics.render()[0].decode().splitlines() if line.startswith(start)]
-
-
-@contextlib.asynccontextmanager
-async def listening(
-    address: str = "127.0.0.1:0", max_size: int = 40_000_000, handler: Handler | None = None, **limits: float
-) -> AsyncIterator[Running]:
-    spool, events, metrics = MemorySpool(), RecordingEvents(), Metrics()
-    listeners = Listeners(
-        [ListenerSettings("local", address, max_size)],
-        spool=spool,  # type: ignore[arg-type] # only what a listener needs
-        hostname=HOST,
-        events=events,
-        metrics=metrics,
-        clock=lambda: NOW,
-        limits=Limits(**limits),  # type: ignore[arg-type]
-        handler=handler,
-    )
-    await listeners.start()
-    running = Running(listeners, spool, events, metrics, listeners.addresses[0][1])
-    try:
-        yield running
-    finally:
-        for client in running.clients:
-            await client.leave()
-        await listeners.stop(5)
-
+from tests.listening import ENVELOPE, HOST, NOW, Client, Keyring, Running, Users, listening, trust
 
 # What a client sees.
 
@@ -125,9 +36,12 @@ async def test_dialogues(name: str, family: str, tmp_path: Path) -> None:
     """Every dialogue goes as written over TCP and over a unix socket."""
     dialog = dialogs.read(name)
     address = f"unix:{tmp_path}/smtp.sock" if family == "unix" else family
-    async with listening(address, **dialog.limits) as running:  # type: ignore[arg-type]
+    users = Users() if dialog.policy.logins else None
+    more = {"tls": dialog.policy.tls, "certificate": Keyring(), "users": users}
+    async with listening(address, more=more, **{"login_delay": 0.001, **dialog.limits}) as running:  # type: ignore[arg-type]
         client = await running.connect()
-        await dialogs.play(dialog.steps, client.reader, client.writer)
+        await dialogs.play(dialog.steps, client.reader, client.writer, trust(tmp_path))
+        assert dialogs.PASSWORD not in repr(running.events.lines)
 
 
 async def test_several_listeners_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -11,26 +12,50 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay.model import Envelope, Facts, Notify, Recipient
-from relay.smtp_protocol import Chunk, Close, Conversation, Data, DataDecoder, Dropped, End, Event, Limits, Mail, Refused
+from relay.smtp_protocol import (
+    Chunk,
+    Close,
+    Conversation,
+    Credentials,
+    Data,
+    DataDecoder,
+    Dropped,
+    End,
+    Event,
+    Limits,
+    Mail,
+    Policy,
+    Refused,
+    StartTls,
+)
 from tests import dialogs
 
 HOST = "mail.example.net"
 REPLY = re.compile(rb"(?:(\d{3})-[ -~]*\r\n)*(\d{3}) [ -~]*\r\n")
+OPEN = Policy()
 SYNCHRONIZATION = b"554 5.5.0 protocol synchronization"
 
 
-class Player:
-    """A listener that says yes to everything and keeps all events."""
+def verdict(event: Event) -> str:
+    if isinstance(event, End):
+        return "250 2.0.0 Ok: queued as 1"
+    if isinstance(event, Credentials) and (event.username, event.password) != (dialogs.USER, dialogs.PASSWORD):
+        return "535 5.7.8 wrong name or password"
+    return ""
 
-    def __init__(self, max_size: int = 40_000_000, **limits: int) -> None:
-        self.core = Conversation(HOST, Limits(**limits), max_size)
+
+class Player:
+    """A listener that says yes to everything but wrong passwords, and keeps all events."""
+
+    def __init__(self, max_size: int = 40_000_000, policy: Policy = OPEN, **limits: int) -> None:
+        self.core = Conversation(HOST, Limits(**limits), max_size, policy)
         self.events: list[Event] = []
         self.obey(self.core.start())
 
     def obey(self, events: list[Event]) -> None:
         while events:
             self.events += events
-            events = self.core.answer("250 2.0.0 Ok: queued as 1" if self.core.asks == "END-OF-MESSAGE" else "") if self.core.asks else []
+            events = self.core.answer(verdict(events[-1])) if self.core.asks else []
 
     def send(self, *pieces: bytes) -> Player:
         for piece in pieces:
@@ -49,8 +74,8 @@ class Player:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-def in_transaction(**limits: int) -> Player:
-    return Player(**limits).send(b"EHLO x\r\n", b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n")
+def in_transaction(max_size: int = 40_000_000, **limits: int) -> Player:
+    return Player(max_size, OPEN, **limits).send(b"EHLO x\r\n", b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n")
 
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -66,7 +91,7 @@ PLAYED = [
     for name in dialogs.NAMES
     for whole in (True, False)
     if name != "loop"  # that check is the listener's
-    if whole or name != "out_of_step"  # octet by octet nothing is early
+    if whole or name not in ("out_of_step", "starttls_injection")  # octet by octet nothing is early
 ]
 
 
@@ -74,8 +99,10 @@ PLAYED = [
 def test_dialogues(name: str, whole: bool) -> None:
     """Every dialogue goes as written, also when each octet comes alone."""
     dialog = dialogs.read(name)
-    player, seen = Player(**dialog.limits), 0
+    player, seen = Player(policy=dialog.policy, **dialog.limits), 0
     for step in dialog.steps:
+        if step.tls:
+            continue
         if step.send:
             player.send(*([step.send] if whole else [bytes([octet]) for octet in step.send]))
             continue
@@ -201,8 +228,84 @@ def test_input_before_the_greeting_gets_none(octets: bytes, expected: list[bytes
     assert isinstance(events[-1], Close)
 
 
+# Logins and TLS.
+
+
+GOOD = base64.b64encode(f"\0{dialogs.USER}\0{dialogs.PASSWORD}".encode())
+REMOTE = Policy("optional", logins=True)
+
+
+def test_logins_in_clear_are_for_clients_of_this_host() -> None:
+    """Others hear 538 and see no AUTH, until TLS is on."""
+    player = Player(policy=REMOTE).send(b"EHLO x\r\n", b"AUTH PLAIN " + GOOD + b"\r\n")
+    assert b"AUTH" not in player.said
+    assert player.said.endswith(b"538 5.7.11 logins only under TLS: switch TLS on in the client\r\n")
+    assert [] == player.of(Credentials)
+    player.send(b"STARTTLS\r\n", b"EHLO x\r\n")
+    assert player.said.endswith(b"250 AUTH PLAIN LOGIN\r\n")
+    player.send(b"AUTH PLAIN " + GOOD + b"\r\n")
+    assert dialogs.USER == player.core.username
+
+
+def test_implicit_tls_needs_no_starttls() -> None:
+    """It is on before the first octet: AUTH is offered, STARTTLS is not."""
+    player = Player(policy=Policy("implicit", logins=True)).send(b"EHLO x\r\n")
+    assert b"STARTTLS" not in player.said
+    assert b"AUTH PLAIN LOGIN" in player.said
+    assert player.send(b"STARTTLS\r\n").said.endswith(b"503 5.5.1 TLS is on already\r\n")
+
+
+def test_starttls_forgets_what_came_before() -> None:
+    """Name, login and transaction; nothing that waits unread counts either (RFC 3207 §4.2)."""
+    core = Conversation(HOST, Limits(), 1000, Policy("optional", logins=True, local=True))
+    for line in (b"EHLO x\r\n", b"AUTH PLAIN " + GOOD + b"\r\n", b"MAIL FROM:<a@b.example>\r\n"):
+        core.receive(line)
+        if core.asks:
+            core.answer()
+    assert (dialogs.USER, True, "x") == (core.username, core.in_transaction, core.helo)
+    assert [StartTls()] == core.receive(b"STARTTLS\r\n")
+    core.receive(b"MAIL FROM:<evil@b.example>\r\n")
+    assert [b"220 2.0.0 ready for TLS\r\n"] == core.answer()
+    assert ("", False, "", "") == (core.username, core.in_transaction, core.helo, core.asks)
+
+
+def test_tls_that_cannot_begin_leaves_the_session_as_it_was() -> None:
+    """454, and the client may go on in clear where that is allowed."""
+    core = Conversation(HOST, Limits(), 1000, REMOTE)
+    core.receive(b"EHLO x\r\n")
+    core.receive(b"STARTTLS\r\n")
+    assert b"454 4.7.0 not now\r\n" == core.answer("454 4.7.0 not now")[0]
+    assert ("x", "") == (core.helo, core.asks)
+
+
+def test_a_login_may_be_refused_for_a_while() -> None:
+    """Only 535 counts as a failed login; 421 ends the session."""
+    core = Conversation(HOST, Limits(max_logins=1), 1000, Policy("off", logins=True, local=True))
+    core.receive(b"EHLO x\r\n")
+    core.receive(b"AUTH PLAIN " + GOOD + b"\r\n")
+    core.answer("454 4.7.0 not now")
+    assert ("", 0) == (core.username, core.failed_logins)
+    core.receive(b"AUTH PLAIN " + GOOD + b"\r\n")
+    refused = Refused("AUTH", "421 4.7.0 enough", None, ())
+    assert [b"421 4.7.0 enough\r\n", refused, Close("")] == core.answer("421 4.7.0 enough")
+
+
+def test_a_password_is_in_no_repr() -> None:
+    """Events may be printed."""
+    assert "Credentials(mechanism='PLAIN', username='app')" == repr(Credentials("PLAIN", "app", "not-a-real-password"))
+
+
+@pytest.mark.parametrize("header", [b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11"])
+def test_a_proxy_header_from_a_stranger_is_named(header: bytes) -> None:
+    """It comes before the greeting; the log then says what to mend."""
+    core = Conversation(HOST, Limits(), 1000)
+    core.start(early=True)
+    assert [b"554 5.5.0 a PROXY header, and this peer is not in the listener's proxy list\r\n"] == core.receive(header)[:1]
+
+
 # Any octets.
 
+POLICIES = st.builds(Policy, st.sampled_from(["off", "optional", "required", "implicit"]), logins=st.booleans(), local=st.booleans())
 WORDS = st.sampled_from(
     [
         b"EHLO x\r\n",
@@ -227,13 +330,23 @@ WORDS = st.sampled_from(
         b"\x00\r\n",
         b"NOOP " + b"n" * 60 + b"\r\n",
         b"AUTH\r\n",
+        b"AUTH PLAIN\r\n",
+        b"AUTH PLAIN " + GOOD + b"\r\n",
+        b"AUTH PLAIN AGFwcAB3cm9uZw==\r\n",
+        b"auth login\r\n",
+        b"AUTH LOGIN YXBw\r\n",
+        GOOD + b"\r\n",
+        b"*\r\n",
+        b"=\r\n",
+        b"STARTTLS\r\n",
+        b"PROXY UNKNOWN\r\n",
     ]
 )
 OCTETS = st.one_of(
     st.lists(WORDS, max_size=25).map(b"".join), st.lists(st.one_of(WORDS, st.binary(max_size=8)), max_size=25).map(b"".join), st.binary()
 )
 CUTS = st.lists(st.integers(0, 2000), max_size=8)
-SMALL = {"max_size": 30, "max_command": 50, "max_recipients": 2, "max_errors": 4, "max_junk": 3}
+SMALL = {"max_size": 30, "max_command": 50, "max_recipients": 2, "max_errors": 4, "max_junk": 3, "max_auth": 70, "max_logins": 2}
 
 
 def joined(events: list[Event]) -> list[Event]:
@@ -249,11 +362,12 @@ def joined(events: list[Event]) -> list[Event]:
     return found
 
 
-@given(OCTETS, CUTS)
-@settings(max_examples=400)
-def test_any_octets_get_valid_replies(data: bytes, cuts: list[int]) -> None:
-    """Never an exception, never a malformed reply line, nothing after the end, and no more input kept than a line."""
-    player = Player(**SMALL).send(*pieces(data, cuts))
+@given(OCTETS, CUTS, POLICIES)
+@settings(max_examples=600)
+def test_any_octets_get_valid_replies(data: bytes, cuts: list[int], policy: Policy) -> None:
+    """Never an exception, never a malformed reply line, nothing after the end, and no password anywhere."""
+    player = Player(policy=policy, **SMALL).send(*pieces(data, cuts))
+    assert dialogs.PASSWORD not in repr(player.events)
     for event in player.events:
         if isinstance(event, bytes):
             assert REPLY.fullmatch(event)
@@ -262,15 +376,15 @@ def test_any_octets_get_valid_replies(data: bytes, cuts: list[int]) -> None:
     assert closed in ([], [len(player.events) - 1])
 
 
-@given(OCTETS, CUTS)
-@settings(max_examples=400)
-@example(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n" + b"x" * 29 + b"\r\n.\r\nNOOP\r\n", [70])
-def test_the_pieces_do_not_matter(data: bytes, cuts: list[int]) -> None:
+@given(OCTETS, CUTS, POLICIES)
+@settings(max_examples=600)
+@example(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n" + b"x" * 29 + b"\r\n.\r\nNOOP\r\n", [70], OPEN)
+def test_the_pieces_do_not_matter(data: bytes, cuts: list[int], policy: Policy) -> None:
     """Octet by octet gives the same events as any other cut, except where something came too early."""
-    player = Player(**SMALL).send(*pieces(data, cuts))
+    player = Player(policy=policy, **SMALL).send(*pieces(data, cuts))
     if SYNCHRONIZATION in player.said:
         return
-    assert joined(Player(**SMALL).send(*[bytes([octet]) for octet in data]).events) == joined(player.events)
+    assert joined(Player(policy=policy, **SMALL).send(*[bytes([octet]) for octet in data]).events) == joined(player.events)
 
 
 def test_a_flood_without_line_ends_is_not_kept() -> None:
@@ -307,6 +421,25 @@ def reference(raw: bytes) -> tuple[bytes, bytes]:
 
 
 SOUP = st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n", b"\r\n.", b"\xe9", b"\x00"]), max_size=40).map(b"".join)
+
+
+@given(OCTETS, CUTS, POLICIES)
+@settings(max_examples=600)
+def test_no_mail_before_what_the_policy_asks_for(data: bytes, cuts: list[int], policy: Policy) -> None:
+    """Nothing opens a transaction before TLS where that is required, nor before a login where there are users; and no login
+    is looked at in clear, except from this host."""
+    player = Player(policy=policy, **SMALL).send(*pieces(data, cuts))
+    secure, logged_in = policy.tls == "implicit", False
+    for event, following in pairwise([*player.events, b""]):
+        if isinstance(event, StartTls):
+            secure, logged_in = True, False
+        elif isinstance(event, Credentials):
+            assert policy.logins
+            assert secure or (policy.local and policy.tls != "required")
+            logged_in = isinstance(following, bytes) and following.startswith(b"235")
+        elif isinstance(event, Mail):
+            assert secure or policy.tls != "required"
+            assert logged_in or not policy.logins
 
 
 @given(SOUP, SOUP, CUTS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,20 @@ def test_a_bound_port_is_shown_as_it_was_asked_for(address: str) -> None:
 
 def test_a_taken_port_names_its_holder() -> None:
     """Pid and command, from /proc."""
-    with sockets.bind("127.0.0.1:0") as sock, pytest.raises(Unavailable, match=rf"pid {os.getpid()} \(.*python.*\) has it") as caught:
-        sockets.bind(sockets.show(sock))
+    program = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        port = int(holder.stdout.readline())
+        with pytest.raises(Unavailable, match=rf"pid {holder.pid} \(.*python.*\) has it\. Stop that one") as caught:
+            sockets.bind(f"127.0.0.1:{port}")
+        holder.communicate()
+    assert 69 == caught.value.exit_code
+
+
+def test_a_port_of_our_own_is_named_as_such() -> None:
+    """A reload that would move a listener within its port needs a restart."""
+    with sockets.bind("127.0.0.1:0") as sock, pytest.raises(Unavailable, match=r"has it, which is relay itself\. Restart relay") as caught:
+        sockets.bind(sockets.show(sock).replace("127.0.0.1", "0.0.0.0"))
     assert 69 == caught.value.exit_code
 
 

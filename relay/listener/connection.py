@@ -1,102 +1,52 @@
-"""One client's connection: obeys its Conversation; knows sockets and time, and when to read and to close."""
+"""One client's connection: obeys its Conversation, gives the verdicts it asks for, and keeps its deadlines."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-import select
-from typing import cast
 
 from relay.errors import SpoolError, SpoolFull
+from relay.listener.channel import Channel
 from relay.listener.handler import ClientSession, Handler, MessageEnvelope
 from relay.listener.intake import BUG, FULL, TROUBLE, Intake
+from relay.listener.settings import Authenticator, ListenerSettings, refusal
 from relay.listener.shared import Shared
+from relay.listener.tls import Tls
 from relay.model import Facts
-from relay.smtp_protocol import Chunk, Close, Conversation, Data, Dropped, End, Event, Mail, Refused
+from relay.smtp_protocol import (
+    Chunk,
+    Close,
+    Conversation,
+    Credentials,
+    Data,
+    Dropped,
+    End,
+    Event,
+    Mail,
+    Policy,
+    Refused,
+    StartTls,
+)
 
 _STOPPING = "421 4.3.2 shutting down; try again later"
 _TIMEOUT = "421 4.4.2 time-out; closing the connection"
-_CROWDED = "421 4.7.0 too many connections; try again later"
+_GUESSING = "421 4.7.0 too many failed logins; try again later"
+_WRONG = "535 5.7.8 wrong name or password"
+_TOLD = (_GUESSING, _WRONG)  # the log has a line about the login
+_NO_LOGIN = "454 4.7.0 logins cannot be checked now; try again later"
+_STORING = "END-OF-MESSAGE"
+_Asking = StartTls | Credentials | Mail | Data | End
 
 
-class Connection(asyncio.BufferedProtocol):
-    """One client of the listener `name`; whole messages go to `handler`."""
+class Connection(Channel):
+    """One client of the listener with `settings`, to its end; whole messages go to `handler`."""
 
-    def __init__(self, shared: Shared, handler: Handler, name: str, max_size: int) -> None:
-        self.deadline = math.inf  # loop time
-        self._shared = shared
+    def __init__(self, shared: Shared, handler: Handler, settings: ListenerSettings) -> None:
+        super().__init__(shared, settings)
         self._handler = handler
-        self._loop = asyncio.get_running_loop()
-        self._session = ClientSession(self._loop, name)
-        self._core = Conversation(shared.hostname, shared.limits, max_size)
-        self._transport: asyncio.Transport  # from connection_made on
-        self._joined = False
-        self._closing = False
-        self._half_closed = False  # the client has finished sending
-        self._reading = True
-        self._clogged = False  # the client does not read our replies
+        self._core = Conversation(shared.hostname, shared.limits, settings.max_size)
+        self._next_tls: Tls | None = None  # begins once the reply to STARTTLS is written
         self._ahead = False  # the client sent more although it waits for a verdict
         self._intake: Intake | None = None
-
-    # What asyncio calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, or refuse one connection too many."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._session.met(transport.get_extra_info("peername"))
-        self._joined = self._shared.join(self, self._session.address, exempt=self._session.local)
-        if not self._joined:
-            self._shared.metrics.rejected(self._session.listener, _CROWDED[:9])
-            self._closing = True
-            self._transport.write(f"{_CROWDED}\r\n".encode())
-            self._transport.close()
-            return
-        self._set_deadline(self._shared.limits.command_timeout)
-        self._obey(self._core.start(early=_readable(transport.get_extra_info("socket").fileno())))
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where asyncio reads into."""
-        return self._shared.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """The client has sent something."""
-        if self._closing:
-            return
-        self._ahead = bool(self._core.asks)
-        receiving = self._core.receiving
-        try:
-            events = self._core.receive(self._shared.buffer[:nbytes].tobytes())
-            self._put_off(nbytes, receiving=receiving, progress=bool(events))
-            self._obey(events)
-        except Exception as error:
-            self._shared.events.bug("a client's input could not be handled", error, "smtpd")
-            self._obey(self._core.give_up(BUG, ""))
-        self._flow()
-
-    def eof_received(self) -> bool:
-        """The client has finished sending. True keeps our side open: it may wait for the reply to its message."""
-        self._half_closed = True
-        return bool(self._core.asks) and not self._closing
-
-    def pause_writing(self) -> None:
-        """The client does not read: take nothing more from it until it does. Its deadline stays."""
-        self._clogged = True
-        self._flow()
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self._clogged = False
-        self._flow()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone. A message half received is forgotten; a commit goes on."""
-        if self._core.receiving and not self._closing:
-            self._warn("connection lost in the middle of a message")
-        self._closing = True
-        self.deadline = math.inf
-        self._forget()
-        if self._joined:
-            self._shared.leave(self, self._session.address, exempt=self._session.local)
 
     # What all connections are told.
 
@@ -104,20 +54,62 @@ class Connection(asyncio.BufferedProtocol):
         """The deadline has passed: say so, or, when that was said already, do not wait any longer."""
         if self._closing:
             self.cut()
+        elif overdue := self._overdue():
+            self._close(overdue)
         else:
             self._obey(self._core.give_up(_TIMEOUT, f"time-out after {self._core.stage}" if self._core.in_transaction else ""))
 
     def wind_up(self) -> None:
         """Say 421 and close, unless a message is on its way in."""
-        if not (self._closing or self._core.receiving or self._core.asks):
+        if not (self._closing or self._core.receiving or self._core.asks == _STORING):
             self._obey(self._core.give_up(_STOPPING, ""))
 
     def cut(self) -> None:
         """Close at once. Who waits for a commit hears nothing, because nobody knows yet what to say."""
-        if not (self._closing or self._core.asks):
-            self._transport.write(f"{_STOPPING}\r\n".encode())
+        if not (self._closing or self._core.asks == _STORING):
+            self._write(f"{_STOPPING}\r\n".encode())
         self._closing = True
         self._transport.abort()
+
+    # What the channel asks for.
+
+    def _greet(self, *, early: bool) -> None:
+        settings, shared = self._settings, self._shared
+        if settings.tls != "off" or settings.users:
+            policy = Policy(settings.tls, logins=settings.users is not None, local=self._session.local)
+            self._core = Conversation(shared.hostname, shared.limits, settings.max_size, policy)
+        self._obey(self._core.start(early=early))
+
+    def _take(self, data: bytes) -> None:
+        receiving = self._core.receiving
+        self._ahead = bool(self._core.asks)
+        events = self._core.receive(data)
+        self._put_off(len(data), receiving=receiving, progress=bool(events))
+        self._obey(events)
+
+    def _fail(self) -> None:
+        self._obey(self._core.give_up(BUG, ""))
+
+    def _know(self) -> ClientSession:
+        self._session.host_name, self._session.extended_smtp = self._core.helo, self._core.esmtp
+        return self._session
+
+    def _forget(self) -> None:
+        if self._intake:
+            self._shared.spawn(self._intake.abort())
+            self._intake = None
+
+    @property
+    def _owes(self) -> bool:
+        return bool(self._core.asks)
+
+    @property
+    def _busy(self) -> bool:
+        return self._ahead or (self._intake is not None and self._intake.draining)
+
+    @property
+    def _interrupted(self) -> bool:
+        return self._core.receiving
 
     # What the conversation wants.
 
@@ -129,7 +121,7 @@ class Connection(asyncio.BufferedProtocol):
             for event in events:
                 if isinstance(event, bytes):
                     replies.append(event)
-                elif isinstance(event, Mail | Data | End):
+                elif isinstance(event, _Asking):
                     verdict = self._verdict(event)
                     follow = [] if verdict is None else self._core.answer(verdict)
                 elif isinstance(event, Close):
@@ -138,9 +130,12 @@ class Connection(asyncio.BufferedProtocol):
                     self._note(event)
             events = follow
         if replies:
-            self._transport.write(b"".join(replies))
+            self._write(b"".join(replies))
+        if self._next_tls:
+            self._start_tls(self._next_tls)
+            self._next_tls = None
         if close:
-            self._close(close.why)
+            self._close(close.why, agreed=self._core.stage == "QUIT")
         elif self._shared.stopping:
             self.wind_up()
 
@@ -149,15 +144,21 @@ class Connection(asyncio.BufferedProtocol):
             self._forget()
         elif isinstance(event, Refused):
             client = self._know().client
-            self._shared.events.rejected(client, event.stage, event.reply, event.reverse_path, event.recipients, client.helo)
+            if event.reply not in _TOLD:
+                self._shared.events.rejected(client, event.stage, event.reply, event.reverse_path, event.recipients, client.helo)
             self._shared.metrics.rejected(self._session.listener, event.reply[:9])
         elif self._intake and not self._intake.write(event.data, self._flow):
             self._core.drop(FULL)
             self._forget()
 
-    def _verdict(self, event: Mail | Data | End) -> str | None:
+    def _verdict(self, event: _Asking) -> str | None:
         """ "" for yes, a refusal, or None when it comes later."""
         try:
+            if isinstance(event, StartTls):
+                self._next_tls = self._new_tls()
+                return ""
+            if isinstance(event, Credentials):
+                return self._may_log_in(event)
             if isinstance(event, Mail):
                 return self._may_begin(event)
             if isinstance(event, Data):
@@ -174,9 +175,39 @@ class Connection(asyncio.BufferedProtocol):
             self._forget()
             return BUG
 
+    def _may_log_in(self, asked: Credentials) -> str | None:
+        if not self._session.local and self._shared.failed_logins.too_many(self._session.address, self._loop.time()):
+            why = "too many failures from this address"
+            self._shared.events.login_failed(self._know().client, asked.mechanism, asked.username, why)
+            return _GUESSING
+        assert self._settings.users is not None, "or AUTH would not have been offered"
+        self.deadline = math.inf
+        self._shared.spawn(self._log_in(self._settings.users, asked))
+        return None
+
+    async def _log_in(self, users: Authenticator, asked: Credentials) -> None:
+        """Give the verdict on a login; a wrong one is answered the later the more there have been."""
+        try:
+            right = await users.verify(asked.username, asked.password)
+        except Exception as error:
+            self._shared.events.bug("a login could not be checked", error, "smtpd")
+            self._answer(_NO_LOGIN)
+            return
+        if right:
+            self._session.logged_in(asked.username)
+            self._answer("")
+            return
+        self._shared.events.login_failed(self._know().client, asked.mechanism, asked.username)
+        if not self._session.local:
+            self._shared.failed_logins.add(self._session.address, self._loop.time())
+        delay = self._shared.limits.login_delay * (self._core.failed_logins + 1)
+        self._loop.call_later(delay, self._answer, _WRONG)
+
     def _may_begin(self, mail: Mail) -> str:
         if self._shared.stopping:
             return _STOPPING
+        if why := refusal(self._settings, self._session.ip, mail.reverse_path):
+            return why
         health = self._shared.spool.health()
         if health.full or self._shared.in_flight + mail.size > self._shared.limits.bytes_in_flight:
             return FULL
@@ -205,17 +236,18 @@ class Connection(asyncio.BufferedProtocol):
             if reply.startswith("2"):
                 self._warn(f"{envelope.intake.queue_id}: stored, but the connection ended before the reply: the client may send it again")
             return
+        self._answer(reply)
+
+    def _answer(self, reply: str) -> None:
+        """Give the verdict that was due."""
+        if self._closing:
+            return
         self._set_deadline(self._shared.limits.command_timeout)
         self._ahead = False
         self._obey(self._core.answer(reply))
-        if self._half_closed and not self._core.asks:
-            self._transport.close()
+        if self._half_closed and not (self._core.asks or self._closing):
+            self._hang_up()
         self._flow()
-
-    # Reading, waiting, closing.
-
-    def _set_deadline(self, seconds: float) -> None:
-        self.deadline = self._loop.time() + seconds
 
     def _put_off(self, nbytes: int, *, receiving: bool, progress: bool) -> None:
         """A whole command earns a new deadline; octets of a message only put it off a little (smtpd_min_data_rate)."""
@@ -224,56 +256,3 @@ class Connection(asyncio.BufferedProtocol):
             self.deadline = min(self._loop.time() + limits.command_timeout, self.deadline + nbytes / limits.min_data_rate)
         elif progress:
             self._set_deadline(limits.command_timeout)
-
-    def _flow(self) -> None:
-        """Read from the client, or do not."""
-        if self._transport.is_closing():
-            return
-        full = self._intake is not None and self._intake.draining
-        wanted = self._closing or not (self._clogged or full or self._ahead)
-        if wanted != self._reading:
-            self._reading = wanted
-            if wanted:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
-
-    def _close(self, why: str) -> None:
-        """Close after the last reply. Except after QUIT, what the client still sends is read and dropped for a while: to close
-        with unread input would destroy the reply on its way."""
-        if why:
-            self._warn(why)
-        self._forget()
-        self._closing = True
-        self._set_deadline(self._shared.limits.linger)
-        if self._core.stage == "QUIT" or self._half_closed or not self._transport.can_write_eof():
-            self._transport.close()
-        else:
-            try:
-                self._transport.write_eof()
-            except OSError:  # the client has gone already
-                self._transport.abort()
-            self._flow()
-
-    def _forget(self) -> None:
-        """Drop the message that was on its way in."""
-        if self._intake:
-            self._shared.spawn(self._intake.abort())
-            self._intake = None
-
-    # For the log.
-
-    def _know(self) -> ClientSession:
-        """The session with what the client has said of itself so far."""
-        self._session.host_name, self._session.extended_smtp = self._core.helo, self._core.esmtp
-        return self._session
-
-    def _warn(self, text: str) -> None:
-        client = self._know().client
-        self._shared.events.warning(f"{text} (client={client.name}[{client.address}], listener {client.listener})", "smtpd")
-
-
-def _readable(fileno: int) -> bool:
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))

@@ -9,6 +9,9 @@ Other hooks of aiosmtpd are not called: syntax, limits and order are the convers
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from ssl import SSLObject
 from typing import Protocol
 
 from aiosmtpd.smtp import Envelope as SmtpEnvelope
@@ -18,6 +21,12 @@ from relay.listener.intake import Intake
 from relay.model import Client, Envelope, Facts
 
 
+@lru_cache(maxsize=1024)
+def _ip(text: str) -> IPv4Address | IPv6Address:
+    found = ip_address(text.partition("%")[0])
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
 class ClientSession(Session):
     """aiosmtpd's session, with the listener's name and a peer that is an address or `unix`."""
 
@@ -25,14 +34,32 @@ class ClientSession(Session):
         super().__init__(loop)
         self.listener = listener
         self.address, self.port = "unix", 0
+        self.ip: IPv4Address | IPv6Address | None = None  # None for a unix socket
         self.local = True
+        self.username = ""
+        self.tls = ""
 
     def met(self, peer: object) -> None:
-        """Take down who is on the other side: what `get_extra_info("peername")` says."""
+        """Take down who is on the other side: what `get_extra_info("peername")` says, or (address, port) from a proxy.
+
+        An IPv4 client of a socket for both families is shown by its IPv4 address; an IPv6 address without its zone.
+        """
         if isinstance(peer, tuple):
-            self.address, self.port = peer[:2]
+            self.ip = _ip(peer[0])
+            self.address, self.port = str(self.ip), peer[1]
             self.peer = f"{self.address}:{self.port}"
-            self.local = self.address == "::1" or self.address.startswith("127.")
+            self.local = self.ip.is_loopback
+
+    def secured(self, name: str, tls: SSLObject) -> None:
+        """TLS is on; `name` is its version and cipher. What was said before is forgotten."""
+        self.tls = name
+        self.ssl = {"cipher": tls.cipher(), "compression": tls.compression(), "sslcontext": tls.context, "ssl_object": tls}
+        self.username, self.authenticated, self.auth_data = "", None, None
+
+    def logged_in(self, username: str) -> None:
+        """The client has proved to be `username`, which is all that `auth_data` holds: no password is kept."""
+        self.username, self.authenticated = username, True
+        self.auth_data = username  # type: ignore[assignment] # "can contain anything", says aiosmtpd, and types it as None
 
     @property
     def client(self) -> Client:
@@ -43,8 +70,15 @@ class ClientSession(Session):
             port=self.port,
             name="localhost" if self.local else "unknown",
             helo=self.host_name or "",
-            protocol="ESMTP" if self.extended_smtp else "SMTP",
+            protocol=self._protocol(),
+            username=self.username,
+            tls=self.tls,
         )
+
+    def _protocol(self) -> str:
+        """The word of RFC 3848; TLS and logins are extensions, so with either it begins with E."""
+        extended = self.extended_smtp or self.tls or self.username
+        return ("ESMTP" if extended else "SMTP") + "S" * bool(self.tls) + "A" * bool(self.username)
 
 
 class MessageEnvelope(SmtpEnvelope):

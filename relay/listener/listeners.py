@@ -1,18 +1,18 @@
-"""The listening sockets: opened, watched for deadlines, and closed so that no message is cut in two."""
+"""The listening sockets: opened, changed at a reload, watched for deadlines, and closed so that no message is cut in two."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import resource
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from relay import sockets
 from relay.listener.connection import Connection
 from relay.listener.handler import Handler, SpoolHandler
+from relay.listener.settings import ListenerSettings
 from relay.listener.shared import Shared
 from relay.log import Events
 from relay.metrics import Metrics
@@ -23,17 +23,23 @@ _SPARE_FILES = 300  # open files kept for the spool, the providers, the admin, a
 _BACKLOG = 256
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerSettings:
-    """One address to listen on: `127.0.0.1:1025`, `[::1]:25` or `unix:/path`. `max_size` is in octets, as SIZE announces it."""
+class _Open:
+    """A listening socket at work. `settings` are those of new connections; `address` is the real one, `kept` says that the
+    socket is not ours to remove."""
 
-    name: str
-    address: str
-    max_size: int = 40_000_000
+    def __init__(self, settings: ListenerSettings, address: str, kept: bool) -> None:
+        self.settings = settings
+        self.address = address
+        self.kept = kept
+        self.server: asyncio.Server
 
 
 class Listeners:
-    """All listeners of the daemon. `clock` gives Unix seconds; `handler` gets the whole messages, the spool's unless given."""
+    """All listeners of the daemon. `clock` gives Unix seconds; `handler` gets the whole messages, the spool's unless given.
+
+    `adopted` are listening sockets that somebody else opened, by listener name or by address: they are listened on instead of
+    a socket of our own, and stay open when the listener goes, so that who connects then is served by whoever comes next.
+    """
 
     def __init__(
         self,
@@ -46,12 +52,14 @@ class Listeners:
         clock: Callable[[], float],
         limits: Limits | None = None,
         handler: Handler | None = None,
+        adopted: Mapping[str, socket.socket] | None = None,
     ) -> None:
         self._settings = settings
+        self._adopted = adopted or {}
         self._limits = limits or Limits()
         self._handler = handler or SpoolHandler()
         self._shared = Shared(spool=spool, hostname=hostname, events=events, metrics=metrics, clock=clock, limits=self._limits)
-        self._servers: list[tuple[str, str, asyncio.Server]] = []
+        self._open: list[_Open] = []
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -59,23 +67,46 @@ class Listeners:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files != resource.RLIM_INFINITY:
             self._shared.max_connections = max(1, min(self._limits.max_connections, files - _SPARE_FILES))
-        try:
-            for settings in self._settings:
-                await self._listen(settings)
-        except BaseException:
-            self._close_servers()
-            raise
+        await self.configure(self._settings)
         self._sweep()
 
     @property
     def addresses(self) -> list[tuple[str, str]]:
         """(name, address) of each listener, with the port really used where port 0 was asked for."""
-        return [(name, address) for name, address, _ in self._servers]
+        return [(listener.settings.name, listener.address) for listener in self._open]
+
+    async def configure(self, settings: Sequence[ListenerSettings]) -> None:
+        """Listen as `settings` say from now on. Sessions under way go on as they began, whatever becomes of their listener.
+
+        A listener at the same address takes its new settings without a gap. Raises Unavailable, and then nothing has changed.
+        """
+        if self._shared.stopping:
+            return
+        gone, new, now = list(self._open), list[_Open](), list[_Open]()
+        try:
+            for each in settings:
+                listener = next((old for old in gone if old.settings.address == each.address), None)
+                if listener:
+                    gone.remove(listener)
+                else:
+                    listener = await self._bind(each)
+                    new.append(listener)
+                now.append(listener)
+        except BaseException:
+            await self._close(new)
+            raise
+        self._open = now
+        for listener, each in zip(now, settings, strict=True):
+            listener.settings = each
+        for listener in new:
+            await listener.server.start_serving()
+        await self._close(gone)
 
     async def stop(self, grace: float) -> None:
         """Take no new connection, close idle ones, and let messages on their way in finish for `grace` seconds."""
         self._shared.stopping = True
-        self._close_servers()
+        gone, self._open = self._open, []
+        await self._close(gone)
         for member in list(self._shared.members):
             member.wind_up()
         with contextlib.suppress(TimeoutError):
@@ -87,24 +118,33 @@ class Listeners:
         if self._sweeper:
             self._sweeper.cancel()
 
-    async def _listen(self, settings: ListenerSettings) -> None:
-        loop = asyncio.get_running_loop()
+    async def _bind(self, settings: ListenerSettings) -> _Open:
+        """A listener that has its address and does not accept yet."""
+        adopted = self._adopted.get(settings.name) or self._adopted.get(settings.address)
         # Anybody on the host may hand in mail over a unix socket, as over loopback.
-        sock = sockets.bind(settings.address, mode=0o666)
-        address = sockets.show(sock)
-        connect = partial(Connection, self._shared, self._handler, settings.name, settings.max_size)
-        if sockets.is_unix(address):
-            server = await loop.create_unix_server(connect, sock=sock, backlog=_BACKLOG)
-        else:
-            server = await loop.create_server(connect, sock=sock, backlog=_BACKLOG)
-        self._servers.append((settings.name, address, server))
+        sock = adopted.dup() if adopted else sockets.bind(settings.address, mode=0o666)
+        sock.setblocking(False)
+        listener = _Open(settings, sockets.show(sock), adopted is not None)
+        loop = asyncio.get_running_loop()
+        # Also for unix sockets: asyncio's own way for those removes their names from Python 3.13 on, also of what is adopted.
+        listener.server = await loop.create_server(partial(self._connect, listener), sock=sock, backlog=_BACKLOG, start_serving=False)
+        return listener
 
-    def _close_servers(self) -> None:
-        for _, address, server in self._servers:
-            server.close()
-            if sockets.is_unix(address):
-                Path(address.removeprefix(sockets.UNIX)).unlink(missing_ok=True)
-        self._servers = []
+    def _connect(self, listener: _Open) -> Connection:
+        return Connection(self._shared, self._handler, listener.settings)
+
+    async def _close(self, gone: Sequence[_Open]) -> None:
+        """Accept nothing more; who is accepted already is served."""
+        loop = asyncio.get_running_loop()
+        for listener in gone:
+            for sock in listener.server.sockets:
+                loop.remove_reader(sock.fileno())
+        if gone:
+            await asyncio.sleep(0)  # a connection accepted in this very moment needs its server once more
+        for listener in gone:
+            listener.server.close()
+            if sockets.is_unix(listener.address) and not listener.kept:
+                sockets.remove(listener.address.removeprefix(sockets.UNIX))
 
     def _sweep(self) -> None:
         """End connections whose deadline has passed. One timer for all costs nothing per command."""

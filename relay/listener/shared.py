@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Protocol
 
+from relay.listener.logins import FailedLogins
 from relay.log import Events
 from relay.metrics import Metrics
 from relay.smtp_protocol import Limits
@@ -47,6 +48,7 @@ class Shared:
         self.max_connections = limits.max_connections
         self.buffer = memoryview(bytearray(_READ))  # one for all: a read is handled before the next one begins
         self.in_flight = 0
+        self.failed_logins = FailedLogins(limits.max_logins_per_client, limits.login_window)
         self.stopping = False
         self.members: set[Member] = set()
         self._per_client: Counter[str] = Counter()

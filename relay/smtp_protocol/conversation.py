@@ -8,25 +8,49 @@ from collections.abc import Callable, Mapping
 from relay.address import AddressError, parse_path
 from relay.model import Facts
 from relay.smtp_protocol.data import DataDecoder
-from relay.smtp_protocol.events import Chunk, Close, Data, Dropped, End, Event, Limits, Mail, Refused
+from relay.smtp_protocol.events import (
+    Chunk,
+    Close,
+    Credentials,
+    Data,
+    Dropped,
+    End,
+    Event,
+    Limits,
+    Mail,
+    Policy,
+    Refused,
+    StartTls,
+)
+from relay.smtp_protocol.lines import PROXIED, PROXY_HEADERS, screen
+from relay.smtp_protocol.login import MECHANISMS, Exchange
 from relay.smtp_protocol.transaction import Refusal, Transaction, read_parameters, recipient_of
+
+_OPEN = Policy()
 
 
 class Conversation:
     """One client's SMTP session. Every method that takes something returns the events that follow from it, in order.
 
-    `asks` is what the last event asks a verdict on ("MAIL", "DATA", "END-OF-MESSAGE"), or "". `helo` and `esmtp` are what
-    the client said of itself; `stage` is the command handled last, for the log.
+    `asks` is what the last event asks a verdict on ("STARTTLS", "AUTH", "MAIL", "DATA", "END-OF-MESSAGE"), or "". `helo` and
+    `esmtp` are what the client said of itself, `username` is the name it logged in with; `stage` is the command handled last,
+    for the log. `failed_logins` counts verdicts 535.
     """
 
-    def __init__(self, hostname: str, limits: Limits, max_size: int) -> None:
+    def __init__(self, hostname: str, limits: Limits, max_size: int, policy: Policy = _OPEN) -> None:
         self.helo = ""
         self.esmtp = False
+        self.username = ""
+        self.failed_logins = 0
         self.asks = ""
         self.stage = "CONNECT"
         self._hostname = hostname
         self._limits = limits
         self._max_size = max_size
+        self._policy = policy
+        self._secure = policy.tls == "implicit"
+        self._exchange: Exchange | None = None
+        self._claimed = ""  # the name whose login waits for a verdict
         self._input = b""
         self._started = False  # a command line has come
         self._early = False
@@ -65,6 +89,14 @@ class Conversation:
             self._refuse(asked, reply)
             if asked == "MAIL":
                 self._mail = None
+            elif asked == "AUTH" and reply.startswith("535"):
+                self._count_failure()
+        elif asked == "STARTTLS":
+            self._say(b"220 2.0.0 ready for TLS\r\n")
+            self._forget_all()
+        elif asked == "AUTH":
+            self.username = self._claimed
+            self._say(b"235 2.7.0 authentication successful\r\n")
         elif asked == "MAIL":
             self._say(b"250 2.1.0 Ok\r\n")
         elif asked == "DATA":
@@ -150,33 +182,53 @@ class Conversation:
         """Obey lines while commands are due; False when more input is needed for the next one."""
         if self._early or not self._started:
             self._started = True
-            if self._input[0] == _TLS_HANDSHAKE:
-                self._close("TLS hello, but this listener has no TLS: switch TLS off in the client")
+            if self._input[0] == _TLS_HANDSHAKE and not self._secure:
+                self._close(_NO_TLS if self._policy.tls == "off" else _NO_IMPLICIT_TLS)
                 return False
             if self._early:
-                self._refuse(self.stage, "554 5.5.0 protocol synchronization: input before the greeting")
+                proxied = self._input.startswith(PROXY_HEADERS)
+                self._refuse(self.stage, PROXIED if proxied else "554 5.5.0 protocol synchronization: input before the greeting")
                 return False
-        longest = self._limits.max_command
         position, found = 0, True
         while found and not (self.asks or self._decoder or self._closed):
             end = self._input.find(b"\n", position)
             found = end >= 0
             after = end + 1 if found else len(self._input)
+            longest = self._longest(position)
             if self._skipping:
                 position, self._skipping = after, not found
             elif after - position > longest or (not found and after - position == longest):
                 self._refuse(self.stage, f"500 5.5.2 line too long: more than {longest} octets")
-                position, self._skipping = after, not found
+                position, self._skipping, self._exchange = after, not found, None
             elif found:
                 line, position = self._input[position:after], after
                 self._line(line, more=position < len(self._input))
         self._input = self._input[position:]
         return found
 
+    def _longest(self, position: int) -> int:
+        """How many octets the line that begins at `position` may have."""
+        if self._exchange or (self._policy.logins and self._input[position : position + 5].upper() == b"AUTH "):
+            return max(self._limits.max_auth, self._limits.max_command)
+        return self._limits.max_command
+
     def _line(self, line: bytes, *, more: bool) -> None:
-        """Obey one command line. A bare LF at its end is taken, or an LF-only client would wait for ever."""
+        """Obey one line. A bare LF at its end is taken, or an LF-only client would wait for ever."""
         whole = line.endswith(b"\r\n")
         text = line[:-2] if whole else line[:-1]
+        if self._exchange:
+            self._respond(self._exchange, text)
+        else:
+            self._command(text, whole=whole, more=more)
+
+    def _respond(self, exchange: Exchange, text: bytes) -> None:
+        self._exchange = None
+        try:
+            self._step(exchange, text.strip(b" "))
+        except Refusal as refusal:
+            self._refuse(self.stage, str(refusal))
+
+    def _command(self, text: bytes, *, whole: bool, more: bool) -> None:
         word, _, argument = text.partition(b" ")
         verb = word.upper()
         self.stage = verb.decode() if verb in _VERBS else "UNKNOWN"
@@ -194,17 +246,10 @@ class Conversation:
 
     def _check(self, verb: bytes, text: bytes, *, more: bool) -> None:
         """What holds for every command line."""
-        if verb in _HTTP or b":" in verb or (verb and not verb[:1].isalpha()):
-            raise Refusal("421 4.7.0 this is an SMTP server; closing the connection")
-        if _CONTROL.search(text):
-            raise Refusal("501 5.5.2 control character in a command")
-        if not text.isascii() and not _is_utf8(text):
-            raise Refusal("501 5.5.2 command is neither ASCII nor UTF-8")
-        if verb in _NOT_OFFERED:
-            raise Refusal("502 5.5.1 command not implemented")
-        if verb not in _VERBS:
-            raise Refusal("500 5.5.1 unknown command" if verb.isalnum() else "500 5.5.2 bad syntax")
-        if more and verb in _LAST_IN_GROUP:
+        screen(verb, text, _VERBS)
+        if self._policy.tls == "required" and not self._secure and verb not in _BEFORE_TLS:
+            raise Refusal("530 5.7.0 STARTTLS first: switch TLS (STARTTLS) on in the client")
+        if more and (verb in _LAST_IN_GROUP or (verb == b"STARTTLS" and self._offers_tls)):
             raise Refusal("554 5.5.0 protocol synchronization: input before it was due")
         if verb in _JUNK:
             self._junk += 1
@@ -214,8 +259,22 @@ class Conversation:
 
     # Commands.
 
+    @property
+    def _offers_tls(self) -> bool:
+        return self._policy.tls in ("optional", "required") and not self._secure
+
+    @property
+    def _offers_login(self) -> bool:
+        in_clear = self._policy.local and self._policy.tls != "required"
+        return self._policy.logins and (self._secure or in_clear)
+
     def _extensions(self) -> list[str]:
-        return ["PIPELINING", f"SIZE {self._max_size}", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
+        offered = ["PIPELINING", f"SIZE {self._max_size}", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
+        if self._offers_tls:
+            offered.append("STARTTLS")
+        if self._offers_login:
+            offered.append(f"AUTH {' '.join(MECHANISMS)}")
+        return offered
 
     def _ehlo(self, argument: bytes) -> None:
         self._greet(argument, [self._hostname, *self._extensions()])
@@ -230,9 +289,57 @@ class Conversation:
         self._mail = None
         self._say("".join([*(f"250-{line}\r\n" for line in lines[:-1]), f"250 {lines[-1]}\r\n"]).encode())
 
+    def _starttls(self, argument: bytes) -> None:
+        if self._policy.tls == "off":
+            raise Refusal("502 5.5.1 command not implemented")
+        if self._secure:
+            raise Refusal("503 5.5.1 TLS is on already")
+        if argument:
+            raise Refusal("501 5.5.4 STARTTLS takes no argument")
+        self.asks = "STARTTLS"
+        self._events.append(StartTls())
+
+    def _forget_all(self) -> None:
+        """TLS begins: what came in clear may be somebody else's (RFC 3207 §4.2, CVE-2011-0411)."""
+        self._secure = True
+        self._input = b""
+        self.helo, self.esmtp, self.username, self._mail = "", False, "", None
+
+    def _auth(self, argument: bytes) -> None:
+        if not self._policy.logins:
+            raise Refusal("502 5.5.1 command not implemented")
+        if not self._offers_login:
+            raise Refusal("538 5.7.11 logins only under TLS: switch TLS on in the client")
+        if not self.helo:
+            raise Refusal("503 5.5.1 send EHLO first")
+        if self.username:  # so there is no transaction either: it would have needed a login
+            raise Refusal("503 5.5.1 logged in already")
+        if not argument:
+            raise Refusal("501 5.5.4 the mechanism is missing")
+        mechanism, space, initial = argument.partition(b" ")
+        self._step(Exchange(mechanism), initial.strip(b" ") if space else None)
+
+    def _step(self, exchange: Exchange, response: bytes | None) -> None:
+        found = exchange.take(response)
+        if isinstance(found, Credentials):
+            self._claimed = found.username
+            self.asks = "AUTH"
+            self._events.append(found)
+        else:
+            self._exchange = exchange
+            self._say(f"334 {found}\r\n".encode())
+
+    def _count_failure(self) -> None:
+        self.failed_logins += 1
+        if self.failed_logins >= self._limits.max_logins and not self._closed:
+            self._say(b"421 4.7.0 too many failed logins\r\n")
+            self._close("")
+
     def _mail_from(self, argument: bytes) -> None:
         if not self.helo:
             raise Refusal("503 5.5.1 send EHLO or HELO first")
+        if self._policy.logins and not self.username:
+            raise Refusal("530 5.7.0 authentication required")
         if self._mail:
             raise Refusal("503 5.5.1 nested MAIL command")
         path = _after(argument, b"FROM:")
@@ -278,7 +385,8 @@ class Conversation:
         self._say(b"252 2.0.0 not verified; send mail and see\r\n")
 
     def _help(self, argument: bytes) -> None:
-        self._say(b"214 2.0.0 commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n")
+        more = " STARTTLS" * self._offers_tls + " AUTH" * self._offers_login
+        self._say(f"214 2.0.0 commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT{more}\r\n".encode())
 
     def _quit(self, argument: bytes) -> None:
         self._say(b"221 2.0.0 Bye\r\n")
@@ -288,6 +396,8 @@ class Conversation:
 _VERBS: Mapping[bytes, Callable[[Conversation, bytes], None]] = {
     b"EHLO": Conversation._ehlo,
     b"HELO": Conversation._helo,
+    b"STARTTLS": Conversation._starttls,
+    b"AUTH": Conversation._auth,
     b"MAIL": Conversation._mail_from,
     b"RCPT": Conversation._rcpt_to,
     b"DATA": Conversation._data,
@@ -299,20 +409,12 @@ _VERBS: Mapping[bytes, Callable[[Conversation, bytes], None]] = {
 }
 _JUNK = frozenset({b"EHLO", b"HELO", b"RSET", b"NOOP", b"VRFY", b"HELP"})
 _LAST_IN_GROUP = frozenset({b"EHLO", b"HELO", b"DATA"})  # RFC 2920 §3.1; input after the others harms nobody
-_NOT_OFFERED = frozenset({b"AUTH", b"BDAT", b"BURL", b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"STARTTLS", b"TURN"})
-_HTTP = frozenset({b"CONNECT", b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PUT", b"TRACE"})
+_BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"NOOP", b"RSET", b"QUIT", b"STARTTLS", b"HELP", b"AUTH"})  # AUTH says 538 itself
 _CLOSING = ("421", "554 5.5.0")
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _TLS_HANDSHAKE = 0x16  # the first octet of a TLS ClientHello (RFC 8446 §5.1)
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+_NO_TLS = "TLS hello, but this listener has no TLS: switch TLS off in the client"
+_NO_IMPLICIT_TLS = "TLS hello before STARTTLS: set the client to STARTTLS, not to implicit TLS (SSL/TLS)"
 
 
 def _after(argument: bytes, word: bytes) -> bytes:

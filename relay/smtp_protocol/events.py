@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from relay.model import Envelope, Facts
 
@@ -25,6 +25,28 @@ class Limits:
     command_timeout: float = 300.0  # seconds, smtpd_timeout: a command, or a pause in DATA
     min_data_rate: int = 500  # octets per second, smtpd_min_data_rate
     linger: float = 5.0  # seconds a client has to read our last reply
+    max_auth: int = 12288  # octets of an AUTH command or response with its CRLF (RFC 4954 §4)
+    max_logins: int = 3  # failed logins in one session
+    max_logins_per_client: int = 20  # failed logins from one address within `login_window`; loopback and unix are exempt
+    login_window: float = 600.0  # seconds
+    login_delay: float = 1.0  # seconds: the nth failure of a session is answered after n times as long
+    handshake_timeout: float = 30.0  # seconds a TLS handshake may take
+
+
+TlsMode = Literal["off", "optional", "required", "implicit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a client must do before it may hand in mail, and what it may do in clear.
+
+    `tls` off: never; optional: STARTTLS is offered; required: and needed; implicit: the connection is encrypted from its first
+    octet on. `logins`: every transaction needs a login. `local`: the client is on this host, so it may log in in clear.
+    """
+
+    tls: TlsMode = "off"
+    logins: bool = False
+    local: bool = False
 
 
 class Mail(NamedTuple):
@@ -38,6 +60,19 @@ class Data(NamedTuple):
     """Asks: can the message be taken in now? Answered "" (yes) or with the refusal."""
 
     envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Asks: is this login right? Answered "" (yes) or with the refusal. The password is in no repr and no other event."""
+
+    mechanism: str  # PLAIN | LOGIN
+    username: str
+    password: str = field(repr=False)
+
+
+class StartTls(NamedTuple):
+    """Asks: can TLS begin? After the answer "" and its 220, whatever is received must have come through TLS."""
 
 
 class Chunk(NamedTuple):
@@ -71,4 +106,4 @@ class Close(NamedTuple):
     why: str
 
 
-Event = bytes | Mail | Data | Chunk | Dropped | End | Refused | Close
+Event = bytes | StartTls | Credentials | Mail | Data | Chunk | Dropped | End | Refused | Close
