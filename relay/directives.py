@@ -1,10 +1,13 @@
 """Directives: what an app asks of the provider by control headers, whatever dialect it speaks.
 
-A dialect is a vendor's set of control headers; `relay` is our own and wins over the others. A listener says which
-dialects it obeys; the headers of all of them are removed from what recipients see (relay/edits.py).
+A dialect is a vendor's set of control headers; `relay` is our own and wins over the others, and a provider's own dialect
+over those of other vendors. A listener says which dialects it obeys; the headers of all of them are removed from what
+recipients see (relay/edits.py).
 Nothing here raises. A directive that cannot be understood is listed: in `refused` when sending without it would send
 the wrong thing, in `ignored` when it would only be counted or tracked differently.
-Postmark SMTP headers as in Postmark docs 2026-11 ("Send email with SMTP"), with the hyphenated spellings in use.
+Postmark SMTP headers as in Postmark docs 2026-11 ("Send email with SMTP"), with the hyphenated spellings in use. Amazon
+SES headers as in its developer guide 2026-11 ("Specifying a configuration set when you send email", "Send email using
+Amazon SES event publishing", "Using subscription management"); X-SES-TENANT as client libraries send it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Never
 
 from relay import header
 
-DIALECTS = ("relay", "postmark")  # strongest first
+DIALECTS = ("relay", "postmark", "ses")  # strongest first
 LINK_TRACKING = ("None", "HtmlAndText", "HtmlOnly", "TextOnly")
 
 # Field name below the prefix -> directive. X-PM-KeepID is not here: by API a Message-ID is always kept.
@@ -31,6 +34,7 @@ _NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "template": "template",
             "template-model": "template_model",
             "inline-css": "inline_css",
+            "configuration-set": "configuration_set",
         },
     ),
     "postmark": (
@@ -44,8 +48,21 @@ _NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "track-links": "track_links",
         },
     ),
+    "ses": (
+        "x-ses-",
+        {
+            "configuration-set": "configuration_set",
+            "message-tags": "message_tags",
+            "from-arn": "identity_arn",
+            "source-arn": "identity_arn",
+            "list-management-options": "list_management",
+            "tenant": "tenant",
+        },
+    ),
 }
 _METADATA = "metadata-"
+CATEGORIES = ("category", "tag", "campaign")
+"""Message tags of Amazon SES that are what others call the one tag of a message (lower case)."""
 _YES = frozenset({"true", "1", "yes", "on"})
 _NO = frozenset({"false", "0", "no", "off"})
 
@@ -62,18 +79,25 @@ class Directives:
     template: str = ""
     template_model: Mapping[str, object] | None = None
     inline_css: bool | None = None
+    configuration_set: str = ""
+    identity_arn: str = ""
+    list_management: str = ""
+    tenant: str = ""
     refused: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
 
-def read(block: bytes, dialects: Collection[str]) -> Directives:
-    """The directives of a header block in the given dialects; of two for one thing the stronger dialect's, else the first."""
+def read(block: bytes, dialects: Collection[str], *, own: str = "") -> Directives:
+    """The directives of a header block in the given dialects; of two for one thing the stronger dialect's, else the first.
+    `own` is the dialect of the provider that asks."""
     found: dict[str, tuple[str, str]] = {}  # directive -> (field name, value)
     metadata: dict[str, tuple[str, str]] = {}  # key in lower case -> (key, value)
-    for dialect in DIALECTS:
+    ignored: list[str] = []
+    for dialect in sorted(DIALECTS, key=lambda dialect: (dialect != "relay", dialect != own)):
         if dialect in dialects:
             _gather(block, *_NAMES[dialect], found, metadata)
-    return _understood(found, dict(metadata.values()))
+            _spread(found, metadata, ignored)
+    return _understood(found, dict(metadata.values()), ignored)
 
 
 def _gather(
@@ -86,14 +110,26 @@ def _gather(
         below = name.removeprefix(prefix)
         if below.startswith(_METADATA) and below != _METADATA:
             spelt = whole.partition(b":")[0].decode("ascii").strip()
-            metadata.setdefault(below, (spelt[len(prefix + _METADATA) :], value))
+            metadata.setdefault(below.removeprefix(_METADATA), (spelt[len(prefix + _METADATA) :], value))
         elif below in names and value:
             found.setdefault(names[below], (name, value))
 
 
-def _understood(found: Mapping[str, tuple[str, str]], metadata: Mapping[str, str]) -> Directives:
+def _spread(found: dict[str, tuple[str, str]], metadata: dict[str, tuple[str, str]], ignored: list[str]) -> None:
+    """Message tags (`name=value, name=value`) as metadata; one that is a category is the tag as well."""
+    name, value = found.pop("message_tags", ("", ""))
+    for pair in value.split(",") if value else ():
+        key, equals, text = (piece.strip() for piece in pair.partition("="))
+        if not (key and equals):
+            ignored.append(f"{name}: {pair.strip()[:40]!r} is not name=value")
+            continue
+        metadata.setdefault(key.lower(), (key, text))
+        if text and key.lower() in CATEGORIES:
+            found.setdefault("tag", (name, text))
+
+
+def _understood(found: Mapping[str, tuple[str, str]], metadata: Mapping[str, str], ignored: list[str]) -> Directives:
     refused: list[str] = []
-    ignored: list[str] = []
 
     def text(directive: str) -> str:
         return found.get(directive, ("", ""))[1]
@@ -136,6 +172,10 @@ def _understood(found: Mapping[str, tuple[str, str]], metadata: Mapping[str, str
         template=text("template"),
         template_model=model(),
         inline_css=switch("inline_css"),
+        configuration_set=text("configuration_set"),
+        identity_arn=text("identity_arn"),
+        list_management=text("list_management"),
+        tenant=text("tenant"),
         refused=tuple(refused),
         ignored=tuple(ignored),
     )

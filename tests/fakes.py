@@ -12,6 +12,7 @@ from relay.errors import CannotCarry
 from relay.log import Events
 from relay.model import Client, Edit, Entry, Envelope, Facts, Job, Outcome, RecipientState, State, Verdict
 from relay.spool.base import Health
+from relay.transports.base import Preview
 from relay.verdicts import status
 
 Answer = Outcome | BaseException
@@ -63,12 +64,26 @@ class FakeTransport:
         self._news = asyncio.Event()
         self.busy = 0
         self.busiest = 0
+        self.closed = False
 
     async def prepare(self, job: Job) -> Sequence[Job]:
         self.prepared += 1
         if self.refuses:
             raise CannotCarry([self.refuses])
         return [replace(job, recipients=(recipient,)) for recipient in job.recipients] if self.split else [job]
+
+    async def preview(self, job: Job) -> Sequence[Preview]:
+        return [
+            Preview(
+                "POST",
+                f"https://{self.provider}.example.net/",
+                {},
+                b"{}",
+                one.envelope.reverse_path,
+                tuple(recipient.address for recipient in one.recipients),
+            )
+            for one in await self.prepare(job)
+        ]
 
     def identity(self, job: Job) -> Sequence[str]:
         return self.identities
@@ -93,7 +108,8 @@ class FakeTransport:
         return answers
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Nothing is open; that it was called is remembered."""
+        self.closed = True
 
     async def reached(self, count: int) -> None:
         """Until so many attempts have begun."""

@@ -9,12 +9,32 @@ remote did: refusals, time-outs, cut connections and garbage are Outcomes. An ex
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from relay.fidelity import Loss
 from relay.model import Job, Outcome
 
 Outcomes = Mapping[tuple[str, str], Outcome]
 """(queue id, recipient address) -> outcome; exactly one for each recipient of each job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One request or transaction as it would leave, with `[secret]` in place of every secret.
+
+    `method` is POST, SMTP or CAPTURE. `body` is the request's octets (JSON), or the edited message. `login` are the options
+    of curl that log in, with shell variables in place of secrets: `("-H", "X-Postmark-Server-Token: $POSTMARK_TOKEN")`.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    reverse_path: str
+    recipients: tuple[str, ...]
+    losses: tuple[Loss, ...] = ()
+    login: tuple[str, ...] = ()
 
 
 class Transport(Protocol):
@@ -41,6 +61,12 @@ class Transport(Protocol):
 
         Sends nothing. The jobs returned hold each recipient of `job` exactly once.
         Raises CannotCarry with every reason found.
+        """
+
+    async def preview(self, job: Job) -> Sequence[Preview]:
+        """What `prepare` and `attempt` would send for the job, without sending or connecting.
+
+        Raises CannotCarry with every reason found. What only the remote can say (its extensions) is taken at its best.
         """
 
     def identity(self, job: Job) -> Sequence[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from relay import edits, header
 from relay.model import Job, Outcome, Verdict
 from relay.transports import net
-from relay.transports.base import Outcomes
+from relay.transports.base import Outcomes, Preview
 
 _SHOWN = ("from", "to", "cc", "subject", "date", "message-id")
 
@@ -54,6 +54,19 @@ class Capture:
     async def prepare(self, job: Job) -> Sequence[Job]:
         """Anything can be captured, in one piece."""
         return [job]
+
+    async def preview(self, job: Job) -> Sequence[Preview]:
+        """The file that the job would become."""
+        return [
+            Preview(
+                method="CAPTURE",
+                url=(self._settings.directory.absolute() / f"{job.queue_id}.eml").as_uri(),
+                headers={},
+                body=edits.apply(job.message.header, job.edits) + (await job.message.read())[len(job.message.header) :],
+                reverse_path=job.envelope.reverse_path,
+                recipients=tuple(recipient.address for recipient in job.recipients),
+            )
+        ]
 
     def identity(self, job: Job) -> Sequence[str]:
         """None."""

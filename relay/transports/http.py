@@ -16,8 +16,9 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Literal
 
 import httpx
@@ -28,6 +29,9 @@ MAX_ANSWER = 1024 * 1024
 _PIECE = 64 * 1024
 _KEEP_ALIVE = 15.0  # seconds; well under the idle limits of common front ends, so that a reused connection is seldom stale
 _FIELD_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_MAX_DATE = 100  # characters
+_MAX_RETRY_AFTER = 86400.0  # seconds
 
 Stage = Literal["connect", "tls", "send", "answer"]
 
@@ -42,6 +46,26 @@ class Answer:
     remote: str
     connect_s: float
     send_s: float
+
+    def date(self) -> float | None:
+        """When the remote says it answered, in Unix seconds."""
+        return _date(self.headers.get("date", ""))
+
+    def retry_after(self) -> float | None:
+        """Seconds from now, at most a day; a date counts from the answer's own Date (RFC 9110 §10.2.3)."""
+        value = self.headers.get("retry-after", "").strip()
+        if _SECONDS.fullmatch(value):
+            return min(float(value), _MAX_RETRY_AFTER)
+        until, now = _date(value), self.date()
+        return None if until is None or now is None else min(max(until - now, 0.0), _MAX_RETRY_AFTER)
+
+
+def _date(value: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(value[:_MAX_DATE])
+        return moment.timestamp() if moment.tzinfo else None  # without a zone it would be read in ours
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 class HttpTrouble(Exception):
@@ -58,18 +82,25 @@ class _Body(httpx.AsyncByteStream):
     """The request's body in pieces. `begun` and `handed_over` tell how far it came: the transport asks for a piece only
     when it has written the one before."""
 
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self._parts = parts
         self.begun = 0.0
         self.handed_over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.begun = time.monotonic()
-        last = max(len(self._body) - 1, 0) // _PIECE * _PIECE
-        for start in range(0, last, _PIECE):
-            yield self._body[start : start + _PIECE]
+        held = b""
+        for piece in self._pieces():
+            if held:
+                yield held
+            held = piece
         self.handed_over = True
-        yield self._body[last:]
+        yield held
+
+    def _pieces(self) -> Iterator[bytes]:
+        for part in self._parts:
+            for start in range(0, len(part), _PIECE):
+                yield part[start : start + _PIECE]
 
 
 class _Line:
@@ -98,9 +129,15 @@ class Http:
         """`host[unknown]:port`: the other side before a connection told its address."""
         return net.remote(self._url.host, None, self._url.port or (443 if self._url.scheme == "https" else 80))
 
-    async def post(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """POST `body` to `path` below the base URL. Raises HttpTrouble, and nothing else, for what the network or remote did."""
-        request = self._request(path, headers, _Body(body), len(body))
+    def target(self, path: str) -> tuple[str, str]:
+        """(Host field, path) of a request to `path` below the base URL, as they will be sent: what a signature covers."""
+        return self._url.netloc.decode("ascii"), (self._url.raw_path.rstrip(b"/") + path.encode("ascii")).decode("ascii")
+
+    async def post(self, path: str, headers: Mapping[str, str], body: bytes | Sequence[bytes]) -> Answer:
+        """POST `body`, or its parts one after the other, to `path` below the base URL. Raises HttpTrouble, and nothing else,
+        for what the network or remote did."""
+        parts = (body,) if isinstance(body, bytes) else body
+        request = self._request(path, headers, _Body(parts), sum(map(len, parts)))
         async with self._slots:
             line = self._idle.pop() if self._idle else self._open()
             try:
@@ -120,9 +157,10 @@ class Http:
         if any(not _FIELD_VALUE.fullmatch(value) for value in headers.values()):
             # The library would refuse it as well, but quotes the value, which may be a token.
             raise HttpTrouble("send", "a header value holds characters that HTTP does not allow", self.remote)
-        url = self._url.copy_with(raw_path=self._url.raw_path.rstrip(b"/") + path.encode("ascii"))
+        host, target = self.target(path)
+        url = self._url.copy_with(raw_path=target.encode("ascii"))
         fields = {
-            "Host": self._url.netloc.decode("ascii"),
+            "Host": host,
             "User-Agent": "relay",
             "Accept-Encoding": "identity",
             **headers,

@@ -48,6 +48,15 @@ async def test_message_and_envelope_are_kept(tmp_path: Path) -> None:
     await kept.aclose()
 
 
+async def test_a_preview_keeps_nothing(tmp_path: Path) -> None:
+    """It names the file and holds the message as it would have left."""
+    edits = [Edit(EditKind.PREPEND, "Received: by test\r\n")]
+    [shown] = await transport(tmp_path / "new").preview(job("a@example.net", "b@example.net", edits=edits))
+    assert ("CAPTURE", f"file://{tmp_path}/new/{ID}.eml", b"Received: by test\r\n" + HELLO) == (shown.method, shown.url, shown.body)
+    assert ("app@example.com", ("a@example.net", "b@example.net")) == (shown.reverse_path, shown.recipients)
+    assert not (tmp_path / "new").exists()
+
+
 async def test_second_attempt_keeps_the_first(tmp_path: Path) -> None:
     """A further attempt of the same entry gets its own name; nothing is overwritten."""
     kept = transport(tmp_path)

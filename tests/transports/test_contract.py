@@ -6,8 +6,8 @@ for each recipient, of the right class, printable, without a secret, and never a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from relay.transports.base import Transport
 from relay.transports.capture import Capture, CaptureSettings
 from relay.transports.http import Http
 from relay.transports.postmark import Postmark, PostmarkSettings
+from relay.transports.ses import Ses, SesSettings
 from relay.transports.smtp import Smtp, SmtpSettings
 from tests.jobs import HELLO, job
 from tests.servers import Act, HttpServer, Response, SmtpServer, Trickle
@@ -27,6 +28,7 @@ SECRET = "canary-5ecret-0123456789"
 TO = ("a@example.net", "b@example.net", "c@example.net")
 BIG = HELLO + (b"z" * 70 + b"\r\n") * 60_000
 ACCEPTED = b'{"To":"x","MessageID":"b7bc2f4a-0000","ErrorCode":0,"Message":"OK"}'
+SES_ACCEPTED = b'{"MessageId":"010f0190-abc"}'
 QUICK = 0.25  # seconds: the deadline where a silence is staged
 
 
@@ -34,6 +36,12 @@ def refusal(status: int, code: int, retry_after: str = "") -> Response:
     """A refusal in Postmark's documented shape."""
     body = b'{"ErrorCode":%d,"Message":"said the server"}' % code
     return Response(status, body, {"Retry-After": retry_after} if retry_after else {})
+
+
+def aws_refusal(status: int, code: str, retry_after: str = "") -> Response:
+    """A refusal in the shape of AWS."""
+    extra = {"Retry-After": retry_after} if retry_after else {}
+    return Response(status, b'{"message":"said the server"}', {"x-amzn-ErrorType": code, **extra})
 
 
 # What is staged -> (how at an SMTP server, how at a Postmark server, what must come out). None: cannot happen there.
@@ -57,12 +65,25 @@ STAGED: Mapping[str, tuple[Any, Any, set[Verdict]]] = {
     "cut before the message": ({"mail": Act.CUT}, None, {Verdict.RETRY}),
     "nobody listens": (Act.CUT, Act.CUT, {Verdict.PAUSE}),
 }
+# The same at a server in the place of Amazon SES, where it is not what it is at Postmark's.
+SES: Mapping[str, Any] = {
+    **{what: postmark for what, (_, postmark, _) in STAGED.items()},
+    "taken": [Response(200, SES_ACCEPTED)],
+    "slow, but in time": [Trickle(Response(200, SES_ACCEPTED).encode(), 0.0002)],
+    "credentials refused": [aws_refusal(403, "SignatureDoesNotMatch")],
+    "account refused": [aws_refusal(400, "AccountSuspendedException")],
+    "too fast": [aws_refusal(429, "TooManyRequestsException", retry_after="30")],
+    "message refused": [aws_refusal(400, "BadRequestException")],
+    "temporary trouble": [aws_refusal(503, "ServiceUnavailableException")],
+}
+SCRIPTS: Mapping[str, Mapping[str, Any]] = {
+    "smtp": {what: smtp for what, (smtp, _, _) in STAGED.items()},
+    "postmark": {what: postmark for what, (_, postmark, _) in STAGED.items()},
+    "ses": SES,
+}
 PROVEN_NOT_TAKEN = {"credentials refused", "account refused", "too fast", "cut in the message", "cut before the message", "nobody listens"}
 CASES = [
-    pytest.param(kind, what, id=f"{kind}: {what}")
-    for what, (smtp, postmark, _) in STAGED.items()
-    for kind, script in (("smtp", smtp), ("postmark", postmark))
-    if script is not None
+    pytest.param(kind, what, id=f"{kind}: {what}") for what in STAGED for kind, scripts in SCRIPTS.items() if scripts[what] is not None
 ]
 
 
@@ -100,6 +121,27 @@ async def postmark(script: Any, seconds: float) -> AsyncIterator[tuple[Transport
         yield transport, server
 
 
+@asynccontextmanager
+async def ses(script: Any, seconds: float) -> AsyncIterator[tuple[Transport, HttpServer]]:
+    """An Amazon SES transport and a server in Amazon's place."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(HttpServer(script if isinstance(script, list) else ()))
+        settings = SesSettings("one", "eu-west-1", "AKIDEXAMPLE", SECRET, base_url=server.url, timeout=seconds)
+        transport = Ses(settings, Http(base_url=server.url, timeout=seconds, concurrency=2))
+        stack.push_async_callback(transport.aclose)
+        if script is Act.CUT:
+            await server.__aexit__()
+            server = await stack.enter_async_context(HttpServer())
+        yield transport, server
+
+
+STAGES: Mapping[str, Callable[[Any, float], AbstractAsyncContextManager[tuple[Transport, SmtpServer | HttpServer]]]] = {
+    "smtp": smtp,
+    "postmark": postmark,
+    "ses": ses,
+}
+
+
 async def carry(transport: Transport, *recipients: str, data: bytes = HELLO) -> dict[str, Outcome]:
     """Prepare and attempt one job, and hold the results against what every transport promises."""
     whole = job(*recipients, data=data)
@@ -124,42 +166,40 @@ async def carry(transport: Transport, *recipients: str, data: bytes = HELLO) -> 
 @pytest.mark.parametrize(("kind", "what"), CASES)
 async def test_every_trouble_is_an_outcome(kind: str, what: str) -> None:
     """Each staged trouble gives every recipient one outcome of the right class, and raises nothing."""
-    smtp_script, postmark_script, verdicts = STAGED[what]
-    opened = smtp(smtp_script, deadline(what)) if kind == "smtp" else postmark(postmark_script, deadline(what))
-    async with opened as (transport, _):
+    verdicts = STAGED[what][2]
+    async with STAGES[kind](SCRIPTS[kind][what], deadline(what)) as (transport, _):
         outcomes = await carry(transport, *TO, data=BIG if what == "cut in the message" else HELLO)
     assert {outcome.verdict for outcome in outcomes.values()} == verdicts
     if what in PROVEN_NOT_TAKEN:
         assert not any(outcome.maybe_relayed for outcome in outcomes.values())
-    if kind == "postmark" and what == "too fast":
+    if kind != "smtp" and what == "too fast":
         assert {outcome.retry_after for outcome in outcomes.values()} == {30.0}
 
 
-@pytest.mark.parametrize("kind", ["smtp", "postmark"])
+@pytest.mark.parametrize("kind", SCRIPTS)
 async def test_trouble_leaves_no_trace(kind: str) -> None:
     """After each of the troubles the same transport carries the next message as if nothing had been."""
-    for what, (smtp_script, postmark_script, _) in STAGED.items():
-        script = smtp_script if kind == "smtp" else postmark_script
+    for what, script in SCRIPTS[kind].items():
         if script is None or script is Act.CUT or "silent" in what or what == "half an answer":
             continue
-        async with smtp(script, 10.0) if kind == "smtp" else postmark(script, 10.0) as (transport, server):
+        async with STAGES[kind](script, 10.0) as (transport, server):
             await carry(transport, *TO, data=BIG if what == "cut in the message" else HELLO)
-            server.script = {} if isinstance(server, SmtpServer) else (Response(200, ACCEPTED),)
+            server.script = {} if isinstance(server, SmtpServer) else (Response(200, ACCEPTED if kind == "postmark" else SES_ACCEPTED),)
             assert {outcome.verdict for outcome in (await carry(transport, *TO)).values()} == {Verdict.OK}, what
 
 
 async def test_each_recipient_once() -> None:
-    """Taken by an SMTP server and by a Postmark server, the message reaches each recipient exactly once."""
+    """Taken by an SMTP server, Postmark's or Amazon's, the message reaches each recipient exactly once."""
     async with smtp({}, 10.0) as (transport, server):
         await carry(transport, *TO)
     assert isinstance(server, SmtpServer)
     assert [mail.rcpts for mail in server.mails] == [[f"<{address}>".encode() for address in TO]]
 
-    async with postmark([Response(200, ACCEPTED)], 10.0) as (transport, sink):
-        await carry(transport, *TO)
-    assert isinstance(sink, HttpServer)
-    text = b"".join(request.body for request in sink.requests)
-    assert [text.count(address.encode()) for address in TO] == [1, 1, 1]
+    for opened in (postmark([Response(200, ACCEPTED)], 10.0), ses([Response(200, SES_ACCEPTED)], 10.0)):
+        async with opened as (transport, sink):
+            await carry(transport, *TO)
+        text = b"".join(request.body for request in sink.requests)
+        assert [text.count(address.encode()) for address in TO] == [1, 1, 1]
 
 
 async def test_capture(tmp_path: Path) -> None:
@@ -172,8 +212,8 @@ async def test_capture(tmp_path: Path) -> None:
 
 async def test_what_every_transport_says_of_itself(tmp_path: Path) -> None:
     """Name, batch size, concurrency and reports are told; closing twice does no harm."""
-    async with smtp({}, 1.0) as (one, _), postmark([], 1.0) as (two, _):
-        for transport in (one, two, Capture(CaptureSettings("one", tmp_path))):
+    async with smtp({}, 1.0) as (one, _), postmark([], 1.0) as (two, _), ses([], 1.0) as (three, _):
+        for transport in (one, two, three, Capture(CaptureSettings("one", tmp_path))):
             assert (transport.provider, transport.max_batch) == ("one", 1)
             assert transport.concurrency >= 1
             assert isinstance(transport.carries_reports, bool)

@@ -52,6 +52,43 @@ async def test_complete_answer(size: int) -> None:
     assert answer.send_s > 0
 
 
+@pytest.mark.parametrize("parts", [(), (b"",), (b"", b"ab", b"", b"c"), (b"x" * 100_000, b"y", b"z" * 64 * 1024)])
+async def test_a_body_in_parts(parts: tuple[bytes, ...]) -> None:
+    """Parts arrive one after the other, with the length of the whole; empty ones leave no trace."""
+    async with HttpServer() as server:
+        http = door(server.url)
+        await http.post("/", {}, parts)
+        await http.aclose()
+    (request,) = server.requests
+    assert (b"".join(parts), str(sum(map(len, parts)))) == (request.body, request.headers["content-length"])
+
+
+async def test_what_a_signature_covers_is_what_is_sent() -> None:
+    """Host field and path of a request are told before it is sent; the usual port is no part of the host."""
+    async with HttpServer() as server:
+        http = door(f"{server.url}/v1/")
+        assert (f"127.0.0.1:{server.port}", "/v1/mail") == http.target("/mail")
+        await http.post("/mail", {}, b"x")
+        await http.aclose()
+    assert http.target("/mail") == (server.requests[0].headers["host"], server.requests[0].path)
+    assert ("mail.example.com", "/mail") == door("https://Mail.Example.com:443").target("/mail")
+
+
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("Fri, 20 Nov 2026 12:00:00 GMT", 1_795_176_000.0),
+        ("Fri, 20 Nov 2026 12:00:00 -0000", None),
+        ("Fri, 20 Nov 2026 12:00:00 +99999999999999", None),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_the_date_of_an_answer(date: str, expected: float | None) -> None:
+    """In Unix seconds, or nothing where it has none that can be read."""
+    assert expected == Answer(200, {"date": date}, b"", "x", 0.0, 0.0).date()
+
+
 async def test_connections_are_reused() -> None:
     """Requests one after the other use one connection; more at once use no more than `concurrency`."""
     async with HttpServer() as server:

@@ -79,7 +79,7 @@ def test_http_errors(kind: type[Exception], begun: float, handed_over: bool, sta
     assert issubclass(kind, (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError))
     error = kind.__new__(kind)
     error.args = ("text with canary",)
-    body = _Body(b"{}")
+    body = _Body((b"{}",))
     body.begun, body.handed_over = begun, handed_over
     assert _stage(body, error) in stages
     assert "canary" not in _words(body, error)
@@ -95,8 +95,8 @@ def test_failed_handshake_is_told_from_a_refused_connection() -> None:
     error = httpx.ConnectError("x")
     error.__cause__ = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
     error.__cause__.reason = "WRONG_VERSION_NUMBER"
-    assert _stage(_Body(b""), error) == "tls"
-    assert _words(_Body(b""), error) == "cannot connect: TLS failed: wrong version number"
+    assert _stage(_Body(()), error) == "tls"
+    assert _words(_Body(()), error) == "cannot connect: TLS failed: wrong version number"
 
 
 @pytest.mark.parametrize(

@@ -502,6 +502,27 @@ async def test_an_address_that_postmark_does_not_take_is_never_sent() -> None:
         assert (Verdict.PERM_MSG, "5.1.3", True, "relay") == (outcome.verdict, outcome.status, outcome.own, outcome.remote)
 
 
+async def test_a_preview_is_what_would_be_sent() -> None:
+    """Each request as `attempt` sends it, without the token; who is in none of them is named as a hard loss."""
+    given = job("b@example.net", '"a b"@example.net', data=mail("To: b@example.net\n"))
+    async with HttpServer(lambda _: Response(200, b'{"ErrorCode":0,"Message":"OK"}')) as server:
+        await attempt(server, given)
+        transport = Postmark(dataclasses.replace(SETTINGS, base_url=server.url), Http(base_url=server.url, timeout=5, concurrency=2))
+        [shown] = await transport.preview(given)
+    [request] = server.requests
+    assert (request.method, server.url + request.path, request.body) == (shown.method, shown.url, shown.body)
+    assert "[secret]" == shown.headers["X-Postmark-Server-Token"]
+    assert {name: value for name, value in shown.headers.items() if value != "[secret]"}.items() <= {
+        name.title(): value for name, value in request.headers.items()
+    }.items()
+    assert (("b@example.net",), "app@example.com") == (shown.recipients, shown.reverse_path)
+    assert ("-H", "X-Postmark-Server-Token: $POSTMARK_TOKEN") == shown.login
+    assert '"a b"@example.net gets nothing: Postmark takes no recipient address of this form' in [
+        loss.what for loss in shown.losses if loss.grade == "hard"
+    ]
+    assert TOKEN not in repr(shown)
+
+
 async def test_who_is_refused_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a reply refuses one of several recipients and names nobody, the next attempt has a request for each."""
     monkeypatch.setattr("relay.transports.postmark._APART", 1)

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from relay import verdicts
+from relay.fidelity import Loss
 from relay.model import Job, Outcome, Verdict
-from relay.transports.base import Outcomes
+from relay.transports.base import Outcomes, Preview
 from relay.transports.http import Http, HttpTrouble
 from relay.transports.postmark.reply import nobody_named, read
 from relay.transports.postmark.request import Payload, PostmarkSettings, payload
 
 _IN_THREAD = 256 * 1024  # octets; a message above this is taken apart beside the event loop
-
+_TOKEN = "X-Postmark-Server-Token"
 _APART = 1000  # messages remembered; one that is forgotten, or a restart, costs a further request
 
 
@@ -34,7 +35,7 @@ class Postmark:
         self._http = http
         self._apart: dict[str, None] = {}  # in order
         self._headers = {
-            "X-Postmark-Server-Token": settings.token,
+            _TOKEN: settings.token,
             "Accept": "application/json",
             "Content-Type": "application/json",
         }
@@ -67,6 +68,30 @@ class Postmark:
         known = {recipient.address: recipient for recipient in job.recipients}
         return [
             replace(job, recipients=tuple(known[address] for address in request.addressed.recipients), plan=request) for request in requests
+        ]
+
+    async def preview(self, job: Job) -> Sequence[Preview]:
+        """The requests for the job. A recipient that Postmark does not take is in none of them, which counts as a hard loss."""
+        requests = [one.plan for one in await self.prepare(job) if isinstance(one.plan, Payload)]
+        unsent = tuple(
+            Loss("hard", f"{recipient} gets nothing: {request.refusal}")
+            for request in requests
+            for recipient in request.addressed.recipients
+            if request.refusal
+        )
+        return [
+            Preview(
+                method="POST",
+                url=self._settings.base_url.rstrip("/") + request.path,
+                headers={**self._headers, _TOKEN: "[secret]"},
+                body=request.body(),
+                reverse_path=job.envelope.reverse_path,
+                recipients=request.addressed.recipients,
+                losses=request.losses + unsent,
+                login=("-H", f"{_TOKEN}: $POSTMARK_TOKEN"),
+            )
+            for request in requests
+            if not request.refusal
         ]
 
     def identity(self, job: Job) -> Sequence[str]:

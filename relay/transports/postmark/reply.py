@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 
 from relay import address, verdicts
 from relay.model import Outcome, Verdict
@@ -66,15 +65,12 @@ _MENDS = {
 }
 _MEND_401 = _MENDS[10]
 _MEND_403 = "a security layer in front of the API refused the request; if it goes on, tell Postmark support when it began"
-_MAX_RETRY_AFTER = 86400.0  # seconds
-_MAX_DATE = 100  # characters
 _MAX_READ = 32 * 1024  # characters of a reply's text that are looked at; 50 addresses take 13 thousand
 _FIELD = re.compile(r"(?:Invalid|Error parsing) '(To|Cc|Bcc)'")
 _INACTIVE = "inactive addresses:"
 _PARTIAL = "Message OK, but will not deliver to these inactive addresses"
 _ATOM = r"\w.!#$%&*+/=?^`{|}~-"  # what an address is made of before its @, without the apostrophe
 _OTHERS_REFUSED = "4.1.3"
-_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +129,7 @@ def _outcome(answer: Answer, reply: _Reply | None, row: tuple[Verdict, str, str]
         status,
         net.one_line(said),
         answer.remote,
-        retry_after=_retry_after(answer.headers),
+        retry_after=answer.retry_after(),
         identity=identity,
         mend=mend.format(token=token_length, domain=request.domain, stream=request.stream, template=request.template),
         connect_s=answer.connect_s,
@@ -206,15 +202,3 @@ def _named(text: str, recipients: Sequence[str]) -> set[str]:
     forms = "|".join(re.escape(form) for form in sorted(known, key=len, reverse=True))
     found = re.findall(rf"(?<![{_ATOM}])(?<![{_ATOM}]')(?:{forms})(?!\.?[\w-])", text.lower())
     return {recipient for form in found for recipient in known[form]}
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from now, at most a day; a date counts from the reply's own Date (RFC 9110 §10.2.3)."""
-    value, now = headers.get("retry-after", "")[:_MAX_DATE].strip(), headers.get("date", "")[:_MAX_DATE]
-    if _SECONDS.fullmatch(value):
-        return min(float(value), _MAX_RETRY_AFTER)
-    try:
-        wait = (parsedate_to_datetime(value) - parsedate_to_datetime(now)).total_seconds()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return min(max(wait, 0.0), _MAX_RETRY_AFTER)
