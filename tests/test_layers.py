@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent / "relay"
 # floors; neighbours on a floor do not know each other.
 WORDS = {"model", "errors", "address", "header"}
 JUDGEMENT = [
-    {"edits", "mailboxes", "mime", "directives", "schedule", "verdicts", "views", "smtp_protocol", "transports.esmtp", "transports.presets"},
+    {"edits", "mailboxes", "mime", "directives", "schedule", "verdicts", "views", "smtp_protocol", "transports.esmtp", "transports.presets"}
+    | {"transports.replies"},
     {"dsn", "fidelity", "routing", "pauses"},
 ]
 CONTRACTS = {"spool.base", "transports.base", "transports.net", "sockets", "certificates", "users"}

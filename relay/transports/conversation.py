@@ -3,7 +3,7 @@
 Promises: everything up to DATA goes in one write where the server offers PIPELINING; a message streams with flat
 memory; each reply has a deadline; the final dot is handed over only when a recipient was accepted and the server asked
 for the message. A transaction ends with a stage and a finding for each recipient; Trouble says that the connection
-broke (or spoke nonsense) before the server answered MAIL. What a finding means is decided in relay/transports/smtp.py.
+broke (or spoke nonsense) before the server answered MAIL. What a finding means is decided in relay/transports/smtp/judging.py.
 RFC 5321 §4.1.1, §4.5.3.2; RFC 2920 §3.1.
 """
 

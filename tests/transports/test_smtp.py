@@ -89,6 +89,18 @@ async def test_large_message_streams() -> None:
     assert server.mails[0].message == data
 
 
+async def test_header_block_longer_than_a_chunk() -> None:
+    """A header block that fills more than one chunk of the stored message leaves once, and so does the body."""
+    block = b"".join(b"X-%d: %s\r\n" % (number, b"v" * 90) for number in range(3000))
+    data = block + b"\r\n" + b"text\r\n" * 1000
+    server = SmtpServer()
+    async with talking(server) as transport:
+        one = job(data=data)
+        assert len(one.message.header) > 256 * 1024
+        assert (await only(transport, one)).verdict is Verdict.OK
+    assert server.mails[0].message == data
+
+
 async def test_message_without_last_line_end_or_body() -> None:
     """A message that is only a header block, or lacks its last CRLF, still ends where it should."""
     server = SmtpServer()
@@ -434,7 +446,7 @@ async def test_stored_message_that_cannot_be_read() -> None:
         one = job()
         broken = Job(one.queue_id, one.envelope, one.recipients, (), Broken(HELLO + (b"x" * 70 + b"\r\n") * 10_000))
         with pytest.raises(OSError, match="disk"):
-            await transport.attempt([broken])
+            await send(transport, broken)
     assert server.mails == []
 
 
@@ -677,7 +689,7 @@ async def test_auth_not_offered() -> None:
     for server in (SmtpServer(), SmtpServer(users={"x": "y"}, mechanisms="GSSAPI", auth_in_clear=True)):
         async with talking(server, username="relay", password="canary") as transport:
             outcome = await only(transport)
-        assert (outcome.verdict, outcome.reply) == (Verdict.PAUSE, "neither AUTH PLAIN nor AUTH LOGIN is offered")
+        assert (outcome.verdict, outcome.reply) == (Verdict.PAUSE, "none of AUTH PLAIN, AUTH LOGIN, AUTH CRAM-MD5 is offered")
 
 
 async def test_plain_is_advertised_but_unknown() -> None:
@@ -807,7 +819,7 @@ async def test_a_message_that_cannot_be_read(data: bytes, error: SpoolError) -> 
     async with talking(server) as transport:
         given = replace(job(), message=Unreadable(data, error))
         with pytest.raises(SpoolError) as raised:
-            await transport.attempt([given])
+            await send(transport, given)
         assert raised.value is error
         assert server.mails == []
         assert (await only(transport)).verdict is Verdict.OK

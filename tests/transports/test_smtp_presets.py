@@ -1,0 +1,474 @@
+"""Providers' doors as the SMTP transport speaks to them: logins, control fields, senders, previews, whole rows of replies."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import smtplib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from relay import edits
+from relay.errors import CannotCarry
+from relay.model import Client, Job, Notify, Outcome, Recipient, Verdict
+from relay.transports import presets
+from relay.transports.presets import Preset
+from relay.transports.smtp import Smtp, SmtpSettings, by_preset
+from tests.jobs import job
+from tests.servers import Act, Answer, SmtpServer, ca_file, server_tls
+
+ID = "687E7641C64007"
+SES = presets.ses("eu-central-1", "AKIDEXAMPLE", "some+secret+key")
+POSTMARK = presets.postmark("news", "canary-token")
+MAILTRAP = presets.mailtrap("transactional", "canary-token")
+PAUBOX = presets.paubox("canary-key")
+ALL = {"ses": SES, "postmark": POSTMARK, "mailtrap": MAILTRAP, "paubox": PAUBOX}
+
+
+@asynccontextmanager
+async def door(preset: Preset, server: SmtpServer, directory: Path, **more: Any) -> AsyncIterator[Smtp]:
+    """A transport for a provider's door, which stands at `server`."""
+    server.starttls = server_tls()
+    server.users = {preset.username: preset.password}
+    async with server:
+        given: dict[str, Any] = {"bounce_from": "bounce@example.com", "timeout": 5.0, **more}
+        settings = by_preset(
+            preset, provider="p", hostname="relay.test", host="localhost", port=server.port, ca_file=ca_file(directory), **given
+        )
+        transport = Smtp(replace(settings, dot_timeout=5.0))
+        try:
+            yield transport
+        finally:
+            await transport.aclose()
+
+
+async def send(transport: Smtp, one: Job) -> dict[str, Outcome]:
+    """Prepare and attempt; returns recipient -> outcome."""
+    found: dict[str, Outcome] = {}
+    for part in await transport.prepare(one):
+        found |= {address: outcome for (_, address), outcome in (await transport.attempt([part])).items()}
+    return found
+
+
+async def only(transport: Smtp, one: Job | None = None) -> Outcome:
+    """The outcome for a job with one recipient."""
+    [outcome] = (await send(transport, one or job())).values()
+    return outcome
+
+
+def controlled(fields: bytes = b"", listener: str = "", **more: Any) -> Job:
+    """A job whose message came with these control fields, with the edits that the listener decides."""
+    data = b"From: App <app@example.com>\r\nMessage-ID: <1@x>\r\nDate: x\r\n" + fields + b"\r\nhi\r\n"
+    one = job(data=data, **more)
+    client = Client("local", "127.0.0.1")
+    changes = edits.decide(one.message.header, queue_id=ID, hostname="h", client=client, envelope=one.envelope, arrived=0.0)
+    return replace(one, edits=changes, listener=listener)
+
+
+# Settings.
+
+
+def test_settings_of_a_preset() -> None:
+    """Host and port are the preset's unless the configuration names others; TLS follows the port; connections are capped."""
+    made = by_preset(MAILTRAP, provider="p", hostname="h", concurrency=50)
+    assert ("live.smtp.mailtrap.io", 587, "starttls", 10, 100) == (made.host, made.port, made.tls, made.concurrency, made.max_messages)
+    assert ("mailtrap", True, True, "api") == (made.dialect, made.needs_sender, made.seven_bit, made.username)
+    other = by_preset(SES, provider="p", hostname="h", host="proxy.example.net", port=465, concurrency=50)
+    assert ("proxy.example.net", 465, "implicit", 50, 50) == (other.host, other.port, other.tls, other.concurrency, other.max_recipients)
+    assert by_preset(SES, provider="p", hostname="h", concurrency=3).concurrency == 3
+    assert SES.password not in repr(other)
+
+
+# Logins.
+
+
+@pytest.mark.parametrize("mechanisms", ["PLAIN LOGIN", "PLAIN", "LOGIN"])
+@pytest.mark.parametrize("name", ALL)
+async def test_each_door_takes_its_login(tmp_path: Path, name: str, mechanisms: str) -> None:
+    """Under STARTTLS each provider's name and secret log in, by whichever mechanism is offered."""
+    server = SmtpServer(mechanisms=mechanisms)
+    async with door(ALL[name], server, tmp_path) as transport:
+        assert (await only(transport)).verdict is Verdict.OK
+    assert [(True, ALL[name].username)] == [(mail.encrypted, mail.username) for mail in server.mails]
+
+
+class Peer:
+    """aiosmtpd with a login, as a second opinion on PLAIN and LOGIN."""
+
+    def __init__(self, users: Mapping[str, str], excluded: list[str]) -> None:
+        self.users = {name.encode(): password.encode() for name, password in users.items()}
+        self.excluded = excluded
+        self.mechanisms: list[str] = []
+        self.senders: list[str] = []
+
+    def authenticate(self, server: object, session: Session, envelope: Envelope, mechanism: str, data: LoginPassword) -> AuthResult:
+        """aiosmtpd's authenticator."""
+        self.mechanisms.append(mechanism)
+        return AuthResult(success=self.users.get(data.login) == data.password, handled=False, auth_data=data)
+
+    async def handle_DATA(self, server: object, session: Session, envelope: Envelope) -> str:
+        """aiosmtpd's hook."""
+        self.senders.append(envelope.mail_from or "")
+        return "250 Ok 0102017f4a6e-000000"
+
+    def protocol(self) -> SMTP:
+        """One connection."""
+        return SMTP(
+            self,
+            hostname="peer.test",
+            tls_context=server_tls(),
+            require_starttls=True,
+            auth_required=True,
+            authenticator=self.authenticate,
+            auth_exclude_mechanism=self.excluded,
+            enable_SMTPUTF8=False,
+        )
+
+
+@pytest.mark.parametrize(("excluded", "mechanism"), [(["LOGIN"], "PLAIN"), (["PLAIN"], "LOGIN")])
+@pytest.mark.parametrize("name", ALL)
+async def test_login_at_an_independent_server(tmp_path: Path, name: str, excluded: list[str], mechanism: str) -> None:
+    """aiosmtpd accepts each provider's login by PLAIN and by LOGIN, after STARTTLS, and refuses another secret."""
+    preset = ALL[name]
+    peer = Peer({preset.username: preset.password}, excluded)
+    server = await asyncio.get_running_loop().create_server(peer.protocol, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        settings = by_preset(
+            preset, provider="p", hostname="relay.test", host="localhost", port=port, ca_file=ca_file(tmp_path), timeout=5.0
+        )
+        transport, wrong = Smtp(settings), Smtp(replace(settings, password="wrong"))
+        outcome = await only(transport)
+        assert (outcome.verdict, outcome.remote_id) == (Verdict.OK, "0102017f4a6e-000000")
+        assert (await only(wrong)).verdict is Verdict.PAUSE
+        await transport.aclose()
+        await wrong.aclose()
+    assert ([mechanism] * 2, ["app@example.com"]) == (peer.mechanisms, peer.senders)
+
+
+CHALLENGE = "<1896.697170952@postoffice.reston.mci.net>"  # RFC 2195 §2, with the answer below
+
+
+def cram(username: str, password: str, challenge: str = CHALLENGE) -> SmtpServer:
+    """A server that offers CRAM-MD5 alone, and knows the answer as Python's own smtplib computes it."""
+    reference = smtplib.SMTP()
+    reference.user, reference.password = username, password
+    expected = base64.b64encode(reference.auth_cram_md5(challenge.encode()).encode())
+
+    def verify(line: bytes) -> Answer:
+        return "235 2.7.0 welcome" if line == expected else f"535 5.7.8 not {line.decode()}"
+
+    asked = f"334 {base64.b64encode(challenge.encode()).decode()}"
+    return SmtpServer({"auth": asked, "unknown": verify}, users={username: password}, mechanisms="CRAM-MD5", auth_in_clear=True)
+
+
+@asynccontextmanager
+async def smarthost(server: SmtpServer, **more: Any) -> AsyncIterator[Smtp]:
+    """A transport that logs in at a server on this host, in clear."""
+    async with server:
+        transport = Smtp(SmtpSettings("p", server.host, server.port, "relay.test", tls="none", timeout=5.0, dot_timeout=5.0, **more))
+        try:
+            yield transport
+        finally:
+            await transport.aclose()
+
+
+@pytest.mark.parametrize("login", ["auto", "cram-md5"])
+async def test_cram_md5(login: Any) -> None:
+    """Where nothing else is offered, or it is asked for, the challenge is answered as RFC 2195 and smtplib have it."""
+    server = cram("tim", "tanstaaftanstaaf")
+    async with smarthost(server, username="tim", password="tanstaaftanstaaf", login=login) as transport:
+        assert (await only(transport)).verdict is Verdict.OK
+    assert base64.b64encode(b"tim b913a602c7eda7a495b4e6e7334d3890") in server.lines
+
+
+async def test_cram_md5_refused() -> None:
+    """A refusal that quotes the answer says nothing by which the password could be guessed."""
+    server = cram("tim", "right")
+    async with smarthost(server, username="tim", password="wrong") as transport:
+        outcome = await only(transport)
+    assert (outcome.verdict, outcome.reply) == (Verdict.PAUSE, "535 5.7.8 not [password]")
+
+
+async def test_cram_md5_where_md5_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host whose OpenSSL refuses MD5 (FIPS) the reason says so."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("[digital envelope routines] unsupported")
+
+    server = cram("tim", "x")
+    monkeypatch.setattr("aiosmtplib.auth.hmac.new", refuse)
+    async with smarthost(server, username="tim", password="x") as transport:
+        outcome = await only(transport)
+    assert (outcome.verdict, outcome.reply) == (Verdict.PAUSE, "this host's OpenSSL refuses MD5, which AUTH CRAM-MD5 takes (auth)")
+
+
+async def test_cram_md5_with_a_challenge_that_is_none() -> None:
+    """A challenge that is not base64 is a garbled reply, and pauses the provider."""
+    server = SmtpServer({"auth": "334 abc"}, users={"tim": "x"}, mechanisms="CRAM-MD5", auth_in_clear=True)
+    async with smarthost(server, username="tim", password="x") as transport:
+        outcome = await only(transport)
+    assert (outcome.verdict, outcome.reply) == (Verdict.PAUSE, "garbled reply (auth)")
+
+
+@pytest.mark.parametrize(
+    ("offered", "login", "used"), [("CRAM-MD5 LOGIN PLAIN", "auto", b"PLAIN"), ("CRAM-MD5 LOGIN PLAIN", "login", b"LOGIN")]
+)
+async def test_order_of_mechanisms(offered: str, login: Any, used: bytes) -> None:
+    """PLAIN comes before LOGIN and CRAM-MD5 whatever the server's order, unless the configuration asks for one."""
+    server = SmtpServer(users={"relay": "x"}, mechanisms=offered, auth_in_clear=True)
+    async with smarthost(server, username="relay", password="x", login=login) as transport:
+        assert (await only(transport)).verdict is Verdict.OK
+    assert [used] == [line.split(b" ")[1] for line in server.lines if line.startswith(b"AUTH")]
+
+
+async def test_mechanism_asked_for_is_not_offered() -> None:
+    """One mechanism asked for and not offered is said so; no other is tried."""
+    server = SmtpServer(users={"relay": "x"}, mechanisms="PLAIN LOGIN", auth_in_clear=True)
+    async with smarthost(server, username="relay", password="x", login="cram-md5") as transport:
+        outcome = await only(transport)
+    assert (outcome.verdict, outcome.reply) == (Verdict.PAUSE, "AUTH CRAM-MD5 is not offered")
+    assert not any(line.startswith(b"AUTH") for line in server.lines)
+
+
+# Control fields.
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        ("ses", b"X-SES-MESSAGE-TAGS: a=1\r\nX-PM-Tag: t\r\n", b"X-SES-MESSAGE-TAGS: a=1, relay-id=%b\r\n"),
+        (
+            "postmark",
+            b"X-PM-Tag: t\r\nX-SES-Tenant: x\r\n",
+            b"X-PM-Message-Stream: news\r\nX-PM-Tag: t\r\nX-PM-KeepID: true\r\nX-PM-Metadata-relay-id: %b\r\n",
+        ),
+        ("mailtrap", b"X-MT-Category: c\r\n", b'X-MT-Category: c\r\nX-MT-Custom-Variables: {"relay-id":"%b"}\r\n'),
+        ("paubox", b"X-PM-Tag: t\r\nX-Relay-Id: mine\r\n", b"X-Relay-Id: %b\r\n"),
+    ],
+)
+async def test_own_control_fields_go_out(tmp_path: Path, name: str, fields: bytes, expected: bytes) -> None:
+    """The provider's own fields and ours stand on top of the message; those of others, and Bcc, do not leave."""
+    server = SmtpServer()
+    one = controlled(fields + b"Bcc: hidden@example.net\r\n")
+    async with door(ALL[name], server, tmp_path) as transport:
+        assert (await only(transport, one)).verdict is Verdict.OK
+    rest = b"From: App <app@example.com>\r\nMessage-ID: <1@x>\r\nDate: x\r\n\r\nhi\r\n"
+    assert expected % ID.encode() + one.edits[0].text.encode() + rest == server.mails[0].message
+    assert b"SIZE=%d" % len(server.mails[0].message) in server.mails[0].mail
+
+
+async def test_controls_of_a_listener(tmp_path: Path) -> None:
+    """A listener's app controls only in the dialects that the listener obeys."""
+    server = SmtpServer()
+    async with door(SES, server, tmp_path, controls={"local": ("ses",), "lan": ("postmark",)}) as transport:
+        for listener in ("local", "lan", "other", ""):
+            assert (await only(transport, controlled(b"X-SES-Tenant: t\r\n", listener))).verdict is Verdict.OK
+    assert [True, False, False, True] == [b"X-SES-Tenant: t\r\n" in mail.message for mail in server.mails]
+
+
+async def test_smarthost_gets_no_control_fields() -> None:
+    """What is no known provider reads no control fields, and gets none."""
+    server = SmtpServer()
+    async with smarthost(server) as transport:
+        assert (await only(transport, controlled(b"X-SES-Tenant: t\r\nX-PM-Tag: t\r\n"))).verdict is Verdict.OK
+    assert b"X-" not in server.mails[0].message
+
+
+# Senders, sizes, recipients, notifications.
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_null_reverse_path(tmp_path: Path, name: str) -> None:
+    """A bounce goes with bounce.from, because a provider takes no null reverse-path; and it asks for no bounce of its own."""
+    server = SmtpServer(extensions=("8BITMIME", "DSN"))
+    async with door(ALL[name], server, tmp_path) as transport:
+        assert (await only(transport, job(sender=""))).verdict is Verdict.OK
+    assert (b"<bounce@example.com>", [b"<a@example.net> NOTIFY=NEVER"]) == (server.mails[0].mail, server.mails[0].rcpts)
+
+
+async def test_null_reverse_path_without_bounce_from(tmp_path: Path) -> None:
+    """Without bounce.from the author stands in; without an author too the message cannot be carried."""
+    server = SmtpServer()
+    async with door(SES, server, tmp_path, bounce_from="") as transport:
+        assert (await only(transport, job(sender=""))).verdict is Verdict.OK
+        with pytest.raises(CannotCarry, match="the server takes no null reverse-path") as caught:
+            await transport.prepare(job(sender="", data=b"From: nobody\r\n\r\n"))
+    assert server.mails[0].mail.startswith(b"<app@example.com>")
+    assert caught.value.status == "5.1.7"
+
+
+async def test_smarthost_keeps_the_null_reverse_path() -> None:
+    """A smarthost gets the reverse-path as it is."""
+    server = SmtpServer()
+    async with smarthost(server, bounce_from="bounce@example.com") as transport:
+        assert (await only(transport, job(sender=""))).verdict is Verdict.OK
+    assert server.mails[0].mail.startswith(b"<> ")
+
+
+async def test_too_large_for_the_provider(tmp_path: Path) -> None:
+    """What a provider is known to drop is not carried, so that the next provider of the route may have it."""
+    server = SmtpServer()
+    async with door(replace(POSTMARK, max_size=50), server, tmp_path) as transport:
+        with pytest.raises(CannotCarry, match=r"the message has \d+ octets; the server takes 50") as caught:
+            await transport.prepare(job())
+    assert (caught.value.status, server.connections) == ("5.3.4", 0)
+
+
+async def test_fifty_recipients(tmp_path: Path) -> None:
+    """SES and Postmark get fifty recipients in one transaction."""
+    server = SmtpServer()
+    async with door(SES, server, tmp_path) as transport:
+        assert len(await send(transport, job(*(f"r{number}@example.net" for number in range(120))))) == 120
+    assert [50, 50, 20] == [len(mail.rcpts) for mail in server.mails]
+
+
+async def test_messages_of_one_connection(tmp_path: Path) -> None:
+    """After a connection's number of messages a new one is opened."""
+    server = SmtpServer()
+    async with door(replace(MAILTRAP, max_messages=2), server, tmp_path) as transport:
+        for _ in range(5):
+            await only(transport)
+    assert (5, 3) == (len(server.mails), server.connections)
+
+
+async def test_eight_bit_text_is_encoded(tmp_path: Path) -> None:
+    """Providers that rewrite bodies get 7 bits where that is possible, and a signed message as it is."""
+    text = b"From: a@example.com\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ncaf\xc3\xa9\r\n"
+    signed = b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n" + text + b"--b\r\n\r\nx\r\n--b--\r\n"
+    server = SmtpServer()
+    async with door(SES, server, tmp_path) as transport:
+        for data in (text, signed):
+            assert (await only(transport, job(data=data))).verdict is Verdict.OK
+    assert [True, False] == [mail.message.isascii() for mail in server.mails]
+    assert [False, True] == [b"BODY=8BITMIME" in mail.mail for mail in server.mails]
+
+
+async def test_eight_bit_control_field(tmp_path: Path) -> None:
+    """A control field with 8-bit octets goes as 8 bits to a server that takes these, and is left out for one that does not."""
+    one = controlled("X-PM-Tag: größe\r\n".encode())
+    for extensions, there in ((("8BITMIME",), True), ((), False)):
+        server = SmtpServer(extensions=extensions)
+        async with door(POSTMARK, server, tmp_path) as transport:
+            assert (await only(transport, one)).verdict is Verdict.OK
+        [mail] = server.mails
+        assert (there, there) == (b"X-PM-Tag" in mail.message, b"BODY=8BITMIME" in mail.mail)
+
+
+@pytest.mark.parametrize(("extensions", "expected"), [(("DSN",), [True, False, False]), ((), [False, False, False])])
+async def test_who_notifies(extensions: tuple[str, ...], expected: list[bool]) -> None:
+    """Of a recipient that asked for notifications a server with DSN takes them over, once it took the message for him."""
+    server = SmtpServer({"rcpt": lambda line: "550 5.1.1 no" if b"c@x" in line else "250 ok"}, extensions=extensions)
+    asked = frozenset({Notify.SUCCESS})
+    async with smarthost(server) as transport:
+        found = await send(transport, job(Recipient("a@x.test", asked), Recipient("b@x.test"), Recipient("c@x.test", asked)))
+    assert expected == [outcome.notifies for outcome in found.values()]
+
+
+# Verdicts with identities.
+
+
+async def test_identities(tmp_path: Path) -> None:
+    """A job names the domains of author and reverse-path, and the configuration set; a smarthost's names none."""
+    async with door(SES, SmtpServer(), tmp_path) as transport:
+        [one] = await transport.prepare(controlled(b"X-SES-Configuration-Set: shop\r\n", sender="b@Bounce.Example.COM"))
+        assert ("domain=example.com", "domain=bounce.example.com", "configuration_set=shop") == tuple(transport.identity(one))
+        [one] = await transport.prepare(job(sender="a@example.com"))
+        assert ("domain=example.com",) == tuple(transport.identity(one))
+        [one] = await transport.prepare(job(sender="postmaster", data=b"From: x@[nonsense]\r\n\r\n"))
+        assert () == transport.identity(one)
+    async with smarthost(SmtpServer()) as transport:
+        [one] = await transport.prepare(job())
+        assert () == transport.identity(one)
+
+
+async def test_unverified_sender(tmp_path: Path) -> None:
+    """An unverified sender is a finding about a domain that the job names, with the mend."""
+    text = "554 Message rejected: Email address is not verified. The following identities failed the check in region EU-WEST-1: "
+    async with door(SES, SmtpServer({"dot": text + "app@example.com"}), tmp_path) as transport:
+        [one] = await transport.prepare(job())
+        [outcome] = (await transport.attempt([one])).values()
+        assert (Verdict.CONFIG, "domain=example.com") == (outcome.verdict, outcome.identity)
+        assert outcome.identity in transport.identity(one)
+    assert outcome.mend.startswith("verify example.com")
+
+
+async def test_recipients_of_an_account_in_the_sandbox(tmp_path: Path) -> None:
+    """A recipient that is not verified is refused; the others are tried again without him."""
+    text = "554 Message rejected: Email address is not verified. The following identities failed the check in region EU-WEST-1: B@x.test"
+    async with door(SES, SmtpServer({"dot": text}), tmp_path) as transport:
+        found = await send(transport, job("a@x.test", "b@x.test"))
+    assert [Verdict.RETRY, Verdict.PERM_RCPT] == [outcome.verdict for outcome in found.values()]
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [("535 5.7.8 Too many connections per account", Verdict.THROTTLE), ("535 5.7.0 Monthly messages limit reached", Verdict.PAUSE)],
+)
+async def test_misleading_code_at_login(tmp_path: Path, reply: str, verdict: Verdict) -> None:
+    """A code that means a wrong password elsewhere is judged by its text where the provider uses it for limits."""
+    async with door(MAILTRAP, SmtpServer({"auth": reply}), tmp_path) as transport:
+        outcome = await only(transport)
+    assert (verdict, reply) == (outcome.verdict, outcome.reply)
+    assert ("plan" in outcome.mend) is (verdict is Verdict.PAUSE)
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_secrets_in_replies(tmp_path: Path, name: str) -> None:
+    """A server that quotes the login at any stage does not get the secret into an outcome."""
+    preset = ALL[name]
+    plain = base64.b64encode(f"\0{preset.username}\0{preset.password}".encode()).decode()
+    for stage, verdict in (("auth", Verdict.PAUSE), ("mail", Verdict.PERM_MSG), ("dot", Verdict.PERM_MSG)):
+        script = {stage: f"5{'35' if stage == 'auth' else '50'} 5.7.1 {plain} {preset.password}"}
+        async with door(preset, SmtpServer(script), tmp_path) as transport:
+            outcome = await only(transport)
+        assert (verdict, "[password] [password]") == (outcome.verdict, outcome.reply.partition("5.7.1 ")[2])
+
+
+async def test_cut_at_each_stage(tmp_path: Path) -> None:
+    """A door that is cut is judged as any other: surely not taken before the dot, unknown after it."""
+    for stage, verdict in (("mail", Verdict.RETRY), ("dot", Verdict.UNKNOWN)):
+        async with door(SES, SmtpServer({stage: Act.CUT}), tmp_path) as transport:
+            assert (await only(transport)).verdict is verdict
+
+
+# Previews.
+
+
+async def test_preview(tmp_path: Path) -> None:
+    """The preview shows what the server gets, octet for octet, and connects nowhere."""
+    server = SmtpServer()
+    one = controlled(b"X-SES-MESSAGE-TAGS: a=1\r\n", sender="")
+    async with door(SES, server, tmp_path) as transport:
+        [preview] = await transport.preview(one)
+        assert server.connections == 0
+        assert (await only(transport, one)).verdict is Verdict.OK
+    assert ("SMTP", f"smtp://localhost:{server.port}", {}) == (preview.method, preview.url, preview.headers)
+    assert ("bounce@example.com", ("a@example.net",)) == (preview.reverse_path, preview.recipients)
+    assert server.mails[0].message == preview.body
+    assert ("--ssl-reqd", "--user", "$SMTP_USERNAME:$SMTP_PASSWORD") == preview.login
+
+
+async def test_preview_of_many_and_large() -> None:
+    """One preview for each transaction; a large message is shown whole; without a login none is shown."""
+    settings = SmtpSettings("p", "mail.example.net", 465, "relay.test", tls="implicit", max_recipients=2)
+    data = b"Subject: x\r\n\r\n" + b"y" * 70 + b"\r\n" + b"z\r\n" * 100_000
+    found = await Smtp(settings).preview(job("a@x.test", "b@x.test", "c@x.test", data=data))
+    assert [("a@x.test", "b@x.test"), ("c@x.test",)] == [preview.recipients for preview in found]
+    assert [data, data] == [preview.body for preview in found]
+    assert ("smtps://mail.example.net:465", ()) == (found[0].url, found[0].login)
+
+
+async def test_preview_of_what_cannot_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no server of this kind could take is refused with its reason."""
+    settings = SmtpSettings("p", "mail.example.net", 25, "relay.test", tls="none")
+    monkeypatch.setattr("relay.transports.smtp.BEST", {"8bitmime": ""})
+    with pytest.raises(CannotCarry, match="the message needs SMTPUTF8") as caught:
+        await Smtp(settings).preview(job("é@example.net"))
+    assert caught.value.status == "5.6.7"
