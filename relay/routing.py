@@ -3,12 +3,13 @@
 Routes are tried in order and the first whose match holds is taken; a match is empty (holds for all) or names
 conditions that must all hold. `order` then says which provider of `via` comes first for this recipient now: a
 maybe-relayed recipient stays with its provider, and a provider that keeps deferring is left after the route's patience.
+`explain` tells an admin how a choice came about.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import lru_cache
@@ -114,6 +115,48 @@ def applicable(routes: Sequence[Route], entry: Entry) -> tuple[Route, ...]:
 def choose(routes: Sequence[Route], recipient: str) -> Route | None:
     """The first of the `applicable` routes that takes this recipient, or None where none does."""
     return next((route for route in routes if _any_glob(route.match.to, recipient)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A route that was looked at for a recipient. `against` says why it does not take it; empty for the one that does."""
+
+    route: Route
+    against: tuple[str, ...]
+
+
+def explain(routes: Sequence[Route], entry: Entry, recipient: str) -> tuple[Tried, ...]:
+    """Every route that is looked at for this recipient, in order: as far as the one that `choose` takes, or all where none
+    does. A fixed `via` of the entry does not count."""
+    found: list[Tried] = []
+    for route in routes:
+        found.append(Tried(route, tuple(_against(route.match, entry, recipient))))
+        if not found[-1].against:
+            break
+    return tuple(found)
+
+
+def _against(match: Match, entry: Entry, recipient: str) -> Iterator[str]:
+    """Each condition that does not hold, and what was found instead."""
+    sender = entry.envelope.reverse_path or "<>"
+    if not _any_glob(match.from_, sender):
+        yield f"from: {sender} is not {_or(match.from_)}"
+    if match.client and not _in_networks(match.client, entry.client.address):
+        yield f"client: {entry.client.address} is not in {_or(map(str, match.client))}"
+    if match.listener and entry.client.listener not in match.listener:
+        yield f"listener: {entry.client.listener} is not {_or(match.listener)}"
+    for name, globs in match.header.items():
+        if not _any_header(entry.header, name, globs):
+            values = [header.text(value) for value in header.values(entry.header, name)]
+            yield f"header: {name} is {_or(map(repr, values))}, not {_or(globs)}" if values else f"header: there is no {name}"
+    if match.larger is not None and entry.facts.size <= match.larger:
+        yield f"larger: {entry.facts.size:,} octets are not more than {match.larger:,}"
+    if not _any_glob(match.to, recipient):
+        yield f"to: {recipient} is not {_or(match.to)}"
+
+
+def _or(words: Iterable[str]) -> str:
+    return " or ".join(words)
 
 
 def order(route: Route, state: RecipientState, now: float) -> tuple[str, ...]:

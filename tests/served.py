@@ -15,6 +15,7 @@ from typing import Any
 from relay import header, sockets
 from relay.admin import Admin, Api, Context
 from relay.delivery import ProviderStatus
+from relay.log import Tail
 from relay.metrics import Metrics
 from relay.model import Client, Entry, Envelope, Facts, Outcome, Recipient, State, Verdict
 from relay.spool.base import Recorded
@@ -39,6 +40,9 @@ class Served:
     now: float = NOW
     refusing: str = ""
     providers: list[ProviderStatus] = field(default_factory=list)
+    problems: Sequence[str] = ()  # of the configuration, when it is read again
+    reloads: int = 0
+    log: Tail = field(default_factory=Tail)
 
     async def store(self, *recipients: str, sender: str = "app@example.com", data: bytes = MAIL) -> Entry:
         """A message as the listener would store it."""
@@ -99,6 +103,10 @@ async def serve(directory: Path, *, with_metrics: bool = True) -> AsyncIterator[
     async def providers() -> Sequence[ProviderStatus]:
         return result.providers
 
+    async def reload() -> Sequence[str]:
+        result.reloads += 1
+        return result.problems
+
     context = Context(
         version="0.1.0",
         hostname="relay.example.com",
@@ -107,9 +115,12 @@ async def serve(directory: Path, *, with_metrics: bool = True) -> AsyncIterator[
         refusing=lambda: result.refusing,
         providers=providers,
         listeners=lambda: [("local", "127.0.0.1:1025")],
-        test_sender="mailer-daemon@relay.example.com",
+        test_sender=lambda: "mailer-daemon@relay.example.com",
         pid=812,
         started=NOW - 60,
+        reload=reload,
+        reloaded=lambda: "provider ses changed",
+        tail=lambda: result.log.subscribe(),
     )
     metrics = Metrics(version="0", listeners=["local"], providers=["ses"]) if with_metrics else None
     unix = str(directory / "new" / "admin.sock")

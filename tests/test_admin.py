@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from relay import header
-from relay.admin import Admin, server
-from relay.admin.api import MAX_BODY
+from relay.admin import Admin, looking, server
+from relay.admin.requests import MAX_BODY
 from relay.delivery import ProviderStatus
 from relay.errors import CorruptEntry, SpoolError, SpoolFull, Unavailable
 from relay.model import Outcome, State, Verdict
@@ -187,7 +187,7 @@ async def test_a_search_wants_a_term(served: Served) -> None:
 async def test_status_tells_whether_mail_is_accepted(served: Served) -> None:
     """Listeners, providers with their trouble, the queue in numbers, and why mail is refused."""
     await served.store("a@example.net", "b@example.net")
-    served.providers = [ProviderStatus("ses", "paused", "535 no", NOW - 5, NOW + 60, 2, 0)]
+    served.providers = [ProviderStatus("ses", "paused", "535 no", "look at its users", NOW - 5, NOW + 60, 2, 0)]
     served.refusing = "only 5 MB free"
     _, answer, _ = await served.ask("GET", "/api/v1/status")
     assert answer.pop("spool")["free"] > 0
@@ -205,6 +205,7 @@ async def test_status_tells_whether_mail_is_accepted(served: Served) -> None:
                 "name": "ses",
                 "state": "paused",
                 "reason": "535 no",
+                "mend": "look at its users",
                 "since": "2026-11-20T17:56:56.250Z",
                 "until": "2026-11-20T17:58:01.250Z",
                 "waiting": 2,
@@ -318,7 +319,7 @@ async def test_a_request_has_a_largest_size(served: Served) -> None:
 
 async def test_a_test_message_is_stored_like_any_other(served: Served) -> None:
     """It has a header block of its own, goes by the provider that was named, and is logged like accepted mail."""
-    served.providers = [ProviderStatus("ses", "up", "", 0, 0, 0, 0)]
+    served.providers = [ProviderStatus("ses", "up", "", "", 0, 0, 0, 0)]
     status, answer, _ = await served.ask("POST", "/api/v1/test", {"to": "me@example.net", "via": "ses"})
     assert 200 == status
     entry = await served.spool.entry(answer["queue_id"])
@@ -347,7 +348,7 @@ async def test_a_test_message_is_stored_like_any_other(served: Served) -> None:
 )
 async def test_a_test_message_wants_an_address(served: Served, body: object, status: int, text: str) -> None:
     """What would not be accepted by SMTP is not accepted here."""
-    served.providers = [ProviderStatus("ses", "up", "", 0, 0, 0, 0)]
+    served.providers = [ProviderStatus("ses", "up", "", "", 0, 0, 0, 0)]
     found, answer, _ = await served.ask("POST", "/api/v1/test", body)
     assert status == found
     assert text in answer["error"]
@@ -512,6 +513,88 @@ async def test_a_server_that_does_not_come_up_leaves_nothing_open(served: Served
     with pytest.raises(OSError, match="no"):
         await Admin([f"unix:{tmp_path}/other"], served.admin._api).start()
     assert mode(f"{tmp_path}/other") is None
+
+
+# Reload.
+
+
+async def test_a_reload_says_what_changed(served: Served) -> None:
+    """200 where the configuration is in force, 422 with every mistake where the old one stays."""
+    assert (200, {"reloaded": "provider ses changed"}) == (await served.ask("POST", "/api/v1/reload", {}))[:2]
+    served.problems = ("relay.yaml:1:1: no", "relay.yaml:2:1: no")
+    status, answer, _ = await served.ask("POST", "/api/v1/reload", {})
+    assert 422 == status
+    assert {
+        "error": "reload refused, the old configuration stays: 2 mistakes",
+        "problems": ["relay.yaml:1:1: no", "relay.yaml:2:1: no"],
+    } == answer
+    assert 2 == served.reloads
+
+
+async def test_a_reload_takes_nothing_along(served: Served) -> None:
+    """What is not understood is refused before anything is done."""
+    assert 400 == (await served.ask("POST", "/api/v1/reload", {"config": "/x"}))[0]
+    assert 0 == served.reloads
+
+
+# The log as it is written.
+
+
+async def follow(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that follows the log, behind the answer's head and its first empty line."""
+    reader, writer = await asyncio.open_unix_connection(served.unix)
+    writer.write(b"GET /api/v1/log/tail HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"content-type: application/x-ndjson" in head
+    assert b"\n" == await chunk(reader)
+    return reader, writer
+
+
+async def chunk(reader: asyncio.StreamReader) -> bytes:
+    """One chunk (RFC 9112 §7.1); the last one is empty."""
+    async with asyncio.timeout(10):
+        size = int(await reader.readline(), 16)
+        return (await reader.readexactly(size + 2))[:-2]
+
+
+async def test_who_follows_the_log_gets_each_line(served: Served) -> None:
+    """One JSON object for each line, as it comes."""
+    reader, writer = await follow(served)
+    for text in ('{"event": "queued"}', '{"event": "sent", "to": "ü"}'):
+        served.log.put(text)
+        assert text.encode() + b"\n" == await chunk(reader)
+    writer.close()
+
+
+async def test_a_quiet_log_shows_that_it_lives(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty lines while nothing happens; no line is lost over them."""
+    monkeypatch.setattr(looking, "HEARTBEAT", 0.01)
+    reader, writer = await follow(served)
+    assert [b"\n", b"\n"] == [await chunk(reader) for _ in range(2)]
+    served.log.put("{}")
+    while (found := await chunk(reader)) == b"\n":
+        pass
+    assert b"{}\n" == found
+    writer.close()
+
+
+async def test_who_follows_the_log_does_not_keep_the_daemon(served: Served) -> None:
+    """When the daemon stops the answer ends at once."""
+    reader, writer = await follow(served)
+    await served.admin.stop()
+    assert b"" == await chunk(reader)
+    assert not served.log.listening
+    writer.close()
+
+
+async def test_who_stops_following_is_forgotten(served: Served) -> None:
+    """The subscription ends with the connection."""
+    _, writer = await follow(served)
+    assert served.log.listening
+    writer.close()
+    async with asyncio.timeout(10):
+        while served.log.listening:
+            assert 200 == (await served.ask("GET", "/healthz"))[0]
 
 
 # Floods.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import io
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -20,14 +22,18 @@ from typing import Any
 import pytest
 
 from relay import __version__, daemon
-from relay.cli import door, exits, offline, show, verbs
+from relay.cli import door, exits, offline, show
 from relay.cli.main import VERBS, _have_streams, main
 from relay.cli.parser import filters, parser
+from relay.cli.verbs import about, trial
 from relay.daemon import hints
 from relay.delivery import ProviderStatus
 from relay.errors import ConfigError, RelayError, SpoolBusy, SpoolError, Unavailable
 from relay.model import Outcome, State, Verdict
 from relay.spool.base import Recorded
+from relay.transports import presets
+from relay.users import Users, set_password
+from tests.configs import certificate
 from tests.served import DEFERRED, MAIL, NOW, SENT, Served, serve
 
 PLAIN = show.Paint(False)
@@ -116,6 +122,14 @@ async def relay(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> A
         ("queue list --to \udcff", "an argument is not valid UTF-8"),
         ("test \ud800@example.net", "an argument is not valid UTF-8"),
         ("log", "the following arguments are required: TERM"),
+        ("log one two", "one TERM at a time"),
+        ("config", "the following arguments are required: VERB"),
+        ("config shwo", 'unknown "shwo"; did you mean "show"?'),
+        ("convert x.eml", "the following arguments are required: --provider"),
+        ("convert x.eml --provider postmark --json --curl", "not allowed with"),
+        ("passwd app1 --delete --stdin", "not allowed with"),
+        ("smtp-password", "say which: relay smtp-password P"),
+        ("smtp-password ses --region eu-west-1", "leave out P, or --region"),
         ("status --verbose", "unrecognized arguments: --verbose"),
     ],
 )
@@ -184,7 +198,7 @@ def test_every_error_has_its_exit_code_and_no_traceback(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(verbs, "print", fails, raising=False)
+    monkeypatch.setattr(about, "print", fails, raising=False)
     monkeypatch.setattr("relay.cli.main._drop_output", lambda: None)  # standard output is the test's here
     assert code == main(["version"])
     assert "Traceback" not in capsys.readouterr().err
@@ -200,7 +214,7 @@ def test_a_spool_one_may_not_read_is_a_permission_error() -> None:
 def test_a_bug_shows_where_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """RELAY_DEBUG lets the traceback through."""
     monkeypatch.setenv("RELAY_DEBUG", "1")
-    monkeypatch.setattr(verbs, "print", lambda *_: 1 / 0, raising=False)
+    monkeypatch.setattr(about, "print", lambda *_: 1 / 0, raising=False)
     with pytest.raises(ZeroDivisionError):
         main(["version"])
 
@@ -415,14 +429,170 @@ def test_commands_need_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert exits.NO_INPUT == main(["status", "-c", str(tmp_path)])
 
 
+# config
+
+
+def test_the_configuration_as_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every default filled in, no secret, and none needed; without a file of its own that of --dev can be shown."""
+    path = write(tmp_path / "relay.yaml", 'providers: {postmark: {token: "${env:NOT_SET_HERE}"}}\n')
+    assert exits.OK == main(["config", "show", "-c", path])
+    printed = capsys.readouterr()
+    assert "    token: '[secret]'\n" in printed.out
+    assert "address: 127.0.0.1:25" in printed.out
+    assert "" == printed.err
+    assert exits.OK == main(["config", "show", "--dev"])
+    assert "type: capture" in capsys.readouterr().out
+    assert exits.NO_INPUT == main(["config", "show"])
+    assert "name one: relay config show -c FILE" in capsys.readouterr().err
+
+
+def test_the_schema_of_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON Schema, for editors."""
+    assert exits.OK == main(["config", "schema"])
+    assert "https://json-schema.org/draft/2020-12/schema" == json.loads(capsys.readouterr().out)["$schema"]
+
+
+# passwd and smtp-password
+
+LISTENERS = """\
+listen:
+  - {{name: lan, address: "10.0.0.5:587", auth: "{0}/users"}}
+  - {{name: two, address: "10.0.0.6:587", auth: "{0}/{1}"}}
+  - {{name: local, address: "127.0.0.1:25"}}
+providers: {{capture: {{}}}}
+"""
+
+
+def typing(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+    """A terminal at which these passwords are typed, one after the other."""
+    left = list(answers)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: left.pop(0))
+
+
+async def test_a_password_is_set_and_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the users file that the configuration names, which needs neither to exist yet nor the rest to be right."""
+    path = write(tmp_path / "relay.yaml", LISTENERS.format(tmp_path, "users"))
+    monkeypatch.setenv("RELAY_CONFIG", path)
+    typing(monkeypatch, "fake-password", "fake-password")
+    assert exits.OK == main(["passwd", "app1"])
+    assert f"{tmp_path}/users: app1 added\n" == capsys.readouterr().out
+    assert await Users(tmp_path / "users").verify("app1", "fake-password")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("another-password\n"))
+    assert exits.OK == main(["passwd", "app1", "--stdin"])
+    assert f"{tmp_path}/users: app1 has a new password\n" == capsys.readouterr().out
+    assert await Users(tmp_path / "users").verify("app1", "another-password")
+    assert exits.OK == main(["passwd", "app1", "--delete", "--users", f"{tmp_path}/users"])
+    assert exits.NO_INPUT == main(["passwd", "app1", "--delete"])
+    assert "there is no user app1" in capsys.readouterr().err
+
+
+def test_which_users_file_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is more than one it must be said."""
+    path = write(tmp_path / "relay.yaml", LISTENERS.format(tmp_path, "others"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("fake-password\n"))
+    assert exits.USAGE == main(["passwd", "app1", "--stdin", "-c", path])
+    said = capsys.readouterr().err
+    assert f"Say --listener L or --users FILE; configured: lan ({tmp_path}/users), two ({tmp_path}/others)" in said
+    assert exits.OK == main(["passwd", "app1", "--stdin", "-c", path, "--listener", "two"])
+    assert (tmp_path / "others").exists()
+    assert exits.USAGE == main(["passwd", "app1", "--stdin", "-c", path, "--listener", "local"])
+    assert 'no listener with auth is named "local"' in capsys.readouterr().err
+    assert exits.USAGE == main(["passwd", "app1", "-c", write(tmp_path / "x.yaml", "listen: []\n")])
+    assert "no listener has auth" in capsys.readouterr().err
+    assert exits.NO_INPUT == main(["passwd", "app1"])
+    assert exits.NO_INPUT == main(["passwd", "app1", "-c", str(tmp_path)])
+    assert exits.CONFIG == main(["passwd", "app1", "-c", write(tmp_path / "x.yaml", "listen: ][\n")])
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["one", "two"], "the two passwords are not the same; nothing was done"),
+        ([""], "a password is not empty; nothing was done"),
+    ],
+)
+def test_a_password_that_is_not_set(
+    typed: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip at the terminal leaves the file alone."""
+    typing(monkeypatch, *typed)
+    assert exits.USAGE == main(["passwd", "app1", "--users", str(tmp_path / "users")])
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "users").exists()
+
+
+def test_a_password_needs_a_terminal_or_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is never an argument; a users file that cannot be written has the exit code of its reason."""
+    users = ["--users", str(tmp_path / "users")]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert exits.USAGE == main(["passwd", "app1", *users])
+    assert "--stdin" in capsys.readouterr().err
+    assert exits.USAGE == main(["passwd", "app1", "--stdin", *users])
+    assert "holds no password" in capsys.readouterr().err
+    for name, file, code in (("a:b", users[1], exits.DATA), ("app1", "/no/such/users", exits.NO_INPUT)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("fake-password\n"))
+        assert code == main(["passwd", name, "--stdin", "--users", file])
+
+
+SES_SECRET = "FAKESECRETACCESSKEYforTests0000000000000"
+
+
+def test_the_smtp_password_of_ses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Alone on standard output, the same by configuration, by standard input and at a terminal."""
+    keys = '{region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKEFAKE, secret_access_key: "${env:SES_SECRET}"}'
+    routes = "routes: [{name: default, via: [ses, keep]}]"
+    path = write(tmp_path / "relay.yaml", f"providers: {{ses: {keys}, keep: {{type: capture}}}}\n{routes}\n")
+    monkeypatch.setenv("SES_SECRET", SES_SECRET)
+    assert exits.OK == main(["smtp-password", "ses", "-c", path])
+    expected = f"{presets.ses_smtp_password(SES_SECRET, 'eu-west-1')}\n"
+    assert expected == capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{SES_SECRET}\n"))
+    assert exits.OK == main(["smtp-password", "--region", "eu-west-1"])
+    assert expected == capsys.readouterr().out
+    typing(monkeypatch, SES_SECRET)
+    assert exits.OK == main(["smtp-password", "--region", "eu-west-1"])
+    assert expected == capsys.readouterr().out
+    assert exits.USAGE == main(["smtp-password", "keep", "-c", path])
+    assert "no provider keep of type ses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "said"),
+    [
+        ("smtp_password: not-derived, access_key_id: AKIAFAKEFAKEFAKEFAKE, mode: smtp", exits.OK, "not-derived\n"),
+        ('access_key_id: AKIAFAKEFAKEFAKEFAKE, secret_access_key: "${cred:ses}"', exits.CONFIG, "only known inside the service"),
+        ("profile: mail", exits.USAGE, "has no secret_access_key"),
+    ],
+)
+def test_where_the_secret_of_ses_is(
+    keys: str, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A configured SMTP password is that password; a secret that is not to be had here is said."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    path = write(tmp_path / "relay.yaml", f"providers: {{ses: {{region: eu-west-1, {keys}}}}}\n")
+    assert code == main(["smtp-password", "ses", "-c", path])
+    printed = capsys.readouterr()
+    assert said in printed.out + printed.err
+
+
+def test_without_a_configuration_the_region_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    """66 names the way without one."""
+    assert exits.NO_INPUT == main(["smtp-password", "ses"])
+    assert "use --region" in capsys.readouterr().err
+
+
 # Against a daemon.
 
 
 async def test_status_in_words(relay: Relay) -> None:
     """Accepting, listeners, providers with their trouble, the queue."""
     relay.served.providers = [
-        ProviderStatus("ses", "paused", "535 5.7.8 no", NOW - 5, NOW + 60, 2, 1),
-        ProviderStatus("b", "up", "", 0, 0, 0, 0),
+        ProviderStatus("ses", "paused", "535 5.7.8 no", "check username and password", NOW - 5, NOW + 60, 2, 1),
+        ProviderStatus("b", "up", "", "", 0, 0, 0, 0),
     ]
     await relay.served.store("a@example.net", "b@example.net")
     printed = await relay("status")
@@ -432,7 +602,7 @@ async def test_status_in_words(relay: Relay) -> None:
     assert "accepting mail: yes" == lines[1]
     assert "local     127.0.0.1:1025" in lines
     assert "ses       paused          1        2" in lines
-    assert "    535 5.7.8 no" in lines
+    assert ["    535 5.7.8 no", "    to mend it: check username and password"] == lines[lines.index("    535 5.7.8 no") :][:2]
     assert "2           active  -" in lines
     assert lines[-1].startswith("1 in the queue; oldest: active ")
 
@@ -440,8 +610,8 @@ async def test_status_in_words(relay: Relay) -> None:
 async def test_a_probe_time_that_is_over(relay: Relay) -> None:
     """With nobody waiting the next message is the probe; with somebody it goes any moment."""
     relay.served.providers = [
-        ProviderStatus("ses", "paused", "535 no", NOW - 60, 1000.0, 0, 0),
-        ProviderStatus("b", "paused", "535 no", NOW - 60, 1000.0, 1, 0),
+        ProviderStatus("ses", "paused", "535 no", "", NOW - 60, 1000.0, 0, 0),
+        ProviderStatus("b", "paused", "535 no", "", NOW - 60, 1000.0, 1, 0),
     ]
     lines = (await relay("status")).out.splitlines()
     assert ["the next message tries it", "next try 1970-01-01 00:16:40"] == [
@@ -528,7 +698,7 @@ async def test_the_story_of_a_message(relay: Relay) -> None:
 
 async def test_who_waits_for_a_paused_provider(relay: Relay) -> None:
     """List and story say for whom, why and until when; the reason is the provider's where the recipient has none."""
-    relay.served.providers = [ProviderStatus("postmark", "paused", "401 10 BadToken: no", NOW, NOW + 60, 1, 0)]
+    relay.served.providers = [ProviderStatus("postmark", "paused", "401 10 BadToken: no", "", NOW, NOW + 60, 1, 0)]
     entry = await relay.served.store("a@example.net")
     await relay.served.spool.claim(NOW, 10, 60)
     await relay.served.spool.wait(entry.queue_id, ["a@example.net"], "postmark", NOW + 5 * 86400, "postmark", "default")
@@ -653,8 +823,8 @@ async def test_a_test_message_is_waited_for(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, recorded: Recorded, code: int, said: str
 ) -> None:
     """Each outcome is printed as it comes; the last one decides the exit code."""
-    monkeypatch.setattr(verbs, "POLL", 0.01)
-    monkeypatch.setattr(verbs, "WAIT", 0.3 if code == exits.TRY_LATER else 10.0)
+    monkeypatch.setattr(trial, "POLL", 0.01)
+    monkeypatch.setattr(trial, "WAIT", 0.3 if code == exits.TRY_LATER else 10.0)
     relay.served.now = NOW
 
     async def deliver() -> None:
@@ -674,9 +844,9 @@ async def test_a_test_message_is_waited_for(
 
 async def test_a_test_message_that_waits_for_a_paused_provider(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said at once, with the reason of the pause, and only once."""
-    monkeypatch.setattr(verbs, "POLL", 0.01)
-    monkeypatch.setattr(verbs, "WAIT", 0.3)
-    relay.served.providers = [ProviderStatus("postmark", "paused", "401 10 BadToken: no", NOW, NOW + 60, 1, 0)]
+    monkeypatch.setattr(trial, "POLL", 0.01)
+    monkeypatch.setattr(trial, "WAIT", 0.3)
+    relay.served.providers = [ProviderStatus("postmark", "paused", "401 10 BadToken: no", "", NOW, NOW + 60, 1, 0)]
 
     async def set_aside() -> None:
         due = asyncio.Event()
@@ -692,6 +862,94 @@ async def test_a_test_message_that_waits_for_a_paused_provider(relay: Relay, mon
     assert ["waits     postmark  T s  paused: 401 10 BadToken: no"] == [
         re.sub(r"[0-9.]+ s ", "T s ", line) for line in printed.out.splitlines()[1:]
     ]
+
+
+async def test_a_reload_says_what_changed(relay: Relay) -> None:
+    """0 and what changed; 78 and every mistake where the old configuration stays."""
+    printed = await relay("reload")
+    assert (0, "reloaded: provider ses changed\n", "") == (printed.code, printed.out, printed.err)
+    relay.served.problems = ("relay.yaml:1:1: one", "relay.yaml:2:1: two")
+    printed = await relay("reload")
+    assert (exits.CONFIG, "") == (printed.code, printed.out)
+    assert "relay.yaml:1:1: one\n\nrelay.yaml:2:1: two\nrelay: reload refused, the old configuration stays: 2 mistakes\n" == printed.err
+
+
+async def test_a_daemon_that_is_down_reloads_nothing(relay: Relay) -> None:
+    """69 and how to start it; one without a configuration says so."""
+    await relay.served.admin.stop()
+    printed = await relay("reload")
+    assert exits.UNAVAILABLE == printed.code
+    assert "only the daemon can do that. Start it: relay serve -c" in printed.err
+    assert exits.UNAVAILABLE == (await relay("log", "tail")).code
+
+
+LINES = (
+    '{"event": "queued", "queue_id": "687E", "line": "Nov 20 relay/qmgr: 687E: from=<a@example.com>"}',
+    '{"event": "sent", "to": "Bob@example.net", "line": "Nov 20 relay/smtp: 687E: sent"}',
+)
+
+
+async def tailed(relay: Relay, *arguments: str) -> Printed:
+    """What `relay log tail` prints of LINES before the daemon ends."""
+    following = asyncio.create_task(relay("log", "tail", *arguments))
+    async with asyncio.timeout(10):
+        while not relay.served.log.listening:
+            await relay.served.ask("GET", "/healthz")
+    for line in LINES:
+        relay.served.log.put(line)
+    await relay.served.admin.stop()
+    return await following
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), ["Nov 20 relay/qmgr: 687E: from=<a@example.com>", "Nov 20 relay/smtp: 687E: sent"]),
+        (("bob@",), ["Nov 20 relay/smtp: 687E: sent"]),
+        (("A@EXAMPLE",), ["Nov 20 relay/qmgr: 687E: from=<a@example.com>"]),
+        (("--json",), ['{"event": "queued", "queue_id": "687E"}', '{"event": "sent", "to": "Bob@example.net"}']),
+        (("nothing",), []),
+    ],
+)
+async def test_the_log_as_it_is_written(relay: Relay, arguments: tuple[str, ...], expected: list[str]) -> None:
+    """Text lines, or their facts; only those that hold the term. The end of the daemon is an end in order."""
+    printed = await tailed(relay, *arguments)
+    assert (0, "relay: the daemon has ended\n") == (printed.code, printed.err)
+    assert expected == printed.out.splitlines()
+
+
+async def test_a_daemon_that_is_killed_ends_the_log(relay: Relay, tmp_path: Path) -> None:
+    """What was said until then is printed, and nothing of it is a bug."""
+
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readline():
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n" + b'{"line": "one"}\n\r\n5\r\n{"l')
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(dies, "127.0.0.1", 0)
+    async with server:
+        other = Relay(relay.served, configuration(tmp_path, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), relay._captured)
+        printed = await other("log", "tail")
+    assert (0, "one\n", "relay: the daemon has ended\n") == (printed.code, printed.out, printed.err)
+
+
+async def test_following_the_log_ends_with_ctrl_c(relay: Relay) -> None:
+    """Exit code 0 and no word."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "log", "tail", "-c", str(relay._config)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(20):
+        while not relay.served.log.listening:
+            await relay.served.ask("GET", "/healthz")
+        relay.served.log.put(LINES[0])
+        assert process.stdout is not None
+        assert b"Nov 20 relay/qmgr: 687E: from=<a@example.com>\n" == await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert (b"", b"") == await process.communicate()
+    assert 0 == process.returncode
 
 
 async def test_a_daemon_on_tcp_and_one_that_answers_nonsense(relay: Relay, tmp_path: Path) -> None:
@@ -718,6 +976,8 @@ async def test_a_daemon_on_tcp_and_one_that_answers_nonsense(relay: Relay, tmp_p
         assert "is that address the admin API of relay?" in printed.err
         printed = await other("log", "x")
         assert (exits.BUG, "relay: the daemon answered 502\n") == (printed.code, printed.err)
+        printed = await other("log", "tail")
+        assert (exits.BUG, "relay: the daemon answered 502\n") == (printed.code, printed.err)
         printed = await other("queue")
         assert exits.TRY_LATER == printed.code
         assert "broke off" in printed.err
@@ -743,13 +1003,17 @@ async def test_a_stopped_daemons_spool_can_be_read(relay: Relay) -> None:
     assert "nothing in the queue" in (await relay("queue", "--state", "corrupt")).out
     printed = await relay("queue", "delete", "--all", "--yes")
     assert exits.UNAVAILABLE == printed.code
-    assert f"only the daemon changes the queue. Start it: relay serve -c {relay._config}\n" in printed.err
+    assert f"only the daemon can do that. Start it: relay serve -c {relay._config}\n" in printed.err
 
 
 async def test_without_the_daemon_the_api_changes_nothing(relay: Relay, tmp_path: Path) -> None:
     """Even asked directly: exactly one process writes the spool."""
     status, body = await offline.answer(tmp_path / "spool", "POST", "/api/v1/queue/retry", {})
     assert (503, {"error": "the daemon is not running"}) == (status, json.loads(body))
+    for method, path in (("POST", "/api/v1/reload"), ("GET", "/api/v1/log/tail")):
+        status, body = await offline.answer(tmp_path / "spool", method, path, {})
+        assert 503 == status
+        assert "the daemon is not running" in json.loads(body)["error"]
 
 
 async def test_a_spool_beside_which_nothing_can_be_written(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -898,18 +1162,23 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_documented(verb: str) -> None:
-    """docs/operate.md shows each command."""
-    assert f"relay {verb}" in (ROOT / "docs" / "operate.md").read_text()
+    """docs/operate.md or docs/convert.md shows each command."""
+    assert any(f"relay {verb}" in (ROOT / "docs" / name).read_text() for name in ("operate.md", "convert.md"))
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_configurations_of_the_readme_are_good(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a newcomer copies passes `relay check`."""
-    monkeypatch.setenv("POSTMARK_TOKEN", "fake-server-token")
-    monkeypatch.setenv("SMARTHOST_PASSWORD", "not-a-real-password")
+    """What a newcomer copies passes `relay check`, once the files and secrets are there that it names."""
     text = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[number]
+    for name in re.findall(r"\$\{env:(\w+)\}", text):
+        monkeypatch.setenv(name, "AKIAFAKEFAKEFAKEFAKE" if name.endswith("KEY_ID") else "fake-secret-0000")
+    certificate(tmp_path)
+    set_password(tmp_path / "users", "app1", "fake-password")
+    for name in re.findall(r"\$\{file:/etc/relay/(\w+)\}", text):
+        write(tmp_path / name, "fake-secret-0000\n")
+    text = text.replace("/etc/relay/", f"{tmp_path}/")
     assert exits.OK == main(["check", write(tmp_path / "relay.yaml", text)]), capsys.readouterr().err
 
 

@@ -122,3 +122,50 @@ def test_what_looks_at_the_mail_is_looked_up_once() -> None:
     """The routes after the first that takes every recipient are not even applicable."""
     to, rest, never = Route("to", ("x",), Match(to=("a*",), larger=10)), Route("rest", ("y",)), Route("never", ("z",))
     assert (to, rest) == routing.applicable([Route("no", ("w",), Match(larger=9999)), to, rest, never], ENTRY)
+
+
+# Explaining a choice.
+
+
+@pytest.mark.parametrize(
+    ("match", "against"),
+    [
+        (Match(), ()),
+        (Match(from_=("*@other.example", "<>")), ("from: app@example.com is not *@other.example or <>",)),
+        (Match(to=("al*",)), ("to: bob@example.net is not al*",)),
+        (Match(client=(ip_network("192.168.0.0/16"),)), ("client: 10.1.2.3 is not in 192.168.0.0/16",)),
+        (Match(listener=("lan",)), ("listener: local is not lan",)),
+        (Match(larger=5000), ("larger: 5,000 octets are not more than 5,000",)),
+        (Match(header={"x-none": ("*",)}), ("header: there is no x-none",)),
+        (Match(header={"subject": ("a*", "b*")}), ("header: subject is 'Grüße', not a* or b*",)),
+        (Match(header={"x-many": ("three",)}), ("header: x-many is 'one' or 'two', not three",)),
+        (Match(from_=("x",), larger=9999), ("from: app@example.com is not x", "larger: 5,000 octets are not more than 9,999")),
+    ],
+)
+def test_why_a_route_does_not_take_a_recipient(match: Match, against: tuple[str, ...]) -> None:
+    """Every condition that does not hold, with what was found instead."""
+    route = Route("r", ("x",), match)
+    assert (routing.Tried(route, against),) == routing.explain([route], ENTRY, BOB.address)
+
+
+MATCHES = st.builds(
+    Match,
+    from_=st.sampled_from([(), ("*@example.com",), ("<>",)]),
+    to=st.sampled_from([(), ("bob@*",), ("al*",)]),
+    client=st.sampled_from([(), (ip_network("10.0.0.0/8"),), (ip_network("::1/128"),)]),
+    listener=st.sampled_from([(), ("local",), ("lan",)]),
+    header=st.sampled_from([{}, {"x-many": ("two",)}, {"x-none": ("*",)}]),
+    larger=st.sampled_from([None, 4999, 5000]),
+)
+
+
+@given(st.lists(MATCHES, max_size=6), st.booleans())
+def test_the_explanation_agrees_with_the_choice(matches: list[Match], null: bool) -> None:
+    """What is explained is what is done: all that was tried before speaks against itself, and the last one is the choice."""
+    entry = replace(ENTRY, envelope=Envelope("", (BOB,))) if null else ENTRY
+    routes = [Route(str(number), ("x",), match) for number, match in enumerate(matches)]
+    tried = routing.explain(routes, entry, BOB.address)
+    chosen = next((one.route for one in tried if not one.against), None)
+    assert taken(routes, entry) == chosen
+    assert routes[: len(tried)] == [one.route for one in tried]
+    assert all(one.against for one in tried[:-1])

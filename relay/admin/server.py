@@ -23,7 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from relay import sockets
-from relay.admin.api import Api, error_response
+from relay.admin.api import Api
+from relay.admin.requests import error_response
 
 MOST = 50  # connections at a time to one address; what comes beyond them is closed at once
 PATIENCE = 10.0  # seconds that a connection may take to send the next whole request
@@ -165,6 +166,7 @@ class Admin:
         """Take no new connection and answer what is under way."""
         if self._server is not None and self._task is not None and not self._task.done():
             self._remove_names()
+            self._api.end()
             self._server.stop.set()
             await self._task
 

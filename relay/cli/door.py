@@ -34,6 +34,14 @@ class Answer:
     body: bytes
 
 
+class Refused(Stop):
+    """The API's answer is an error. `problems` are the mistakes of a configuration, each with its place."""
+
+    def __init__(self, code: int, text: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(code, text)
+
+
 class Door(Protocol):
     """One way to have a call answered."""
 
@@ -63,8 +71,16 @@ class Admin:
     def post(self, path: str, values: Json) -> Json:
         """Change something. Only the daemon can."""
         if not self._running:
-            raise Stop(UNAVAILABLE, f"{self._note}; only the daemon changes the queue. Start it: {self._start}")
+            raise Stop(UNAVAILABLE, f"{self._note}; only the daemon can do that. Start it: {self._start}")
         return self._object(self._call("POST", path, {}, json.dumps(values).encode()))
+
+    def follow(self, path: str) -> Iterator[Json]:
+        """JSON objects as they come, until the daemon ends. Only from a running one."""
+        if not isinstance(self._door, Live):
+            raise Stop(UNAVAILABLE, f"{self._note}. Start it: {self._start}")
+        for line in self._door.follow(path):
+            if line.strip():
+                yield self._object(Answer(200, line))
 
     def entries(self, query: Mapping[str, str]) -> Iterator[Json]:
         """Every entry of the queue that the filter in `query` means, page by page."""
@@ -84,11 +100,7 @@ class Admin:
             print(f"relay: {self._note}; this is what its spool holds", file=sys.stderr)
             self._note = ""
         if answer.status >= 300:
-            try:
-                text = str(json.loads(answer.body)["error"])
-            except (ValueError, KeyError, TypeError):
-                text = f"the daemon answered {answer.status}"
-            raise Stop(OF_STATUS.get(answer.status, BUG), text)
+            raise _refused(answer)
         return answer
 
     @staticmethod
@@ -100,6 +112,15 @@ class Admin:
         if not isinstance(found, dict):
             raise Stop(BUG, "the answer is not a JSON object; is that address the admin API of relay?")
         return found
+
+
+def _refused(answer: Answer) -> Refused:
+    try:
+        found = json.loads(answer.body)
+        text, problems = str(found["error"]), [str(problem) for problem in found.get("problems", ())]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text, problems = f"the daemon answered {answer.status}", []
+    return Refused(OF_STATUS.get(answer.status, BUG), text, problems)
 
 
 class Live:
@@ -131,6 +152,21 @@ class Live:
             return Answer(answer.status, answer.read())
         except (OSError, http.client.HTTPException) as error:
             raise Stop(TRY_LATER, f"the daemon at {self.address} broke off: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+
+    def follow(self, path: str) -> Iterator[bytes]:
+        """The lines of an answer, as they come. A daemon that goes away in the middle is an end like any other."""
+        connection = self._connection()
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise _refused(Answer(answer.status, answer.read()))
+            while line := answer.readline():
+                yield line
+        except (OSError, http.client.HTTPException):
+            return
         finally:
             connection.close()
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relay import __version__, sockets
-from relay.admin import Api, Context
-from relay.admin.api import ProviderView
+from relay.admin import Api, Context, ProviderView
 from relay.cli.exits import PERMISSION, Stop
 from relay.errors import SpoolError
 from relay.log import Events

@@ -29,10 +29,74 @@ Every day:
   relay status                      accepting? providers, queue
   relay queue                       what waits, and why
   relay log TERM                    the story of a message: queue id, Message-ID, address or remote id
+  relay log tail                    the log as it is written
+  relay reload                      a changed configuration, without losing a connection
+
+Before a mail is sent (no daemon, no secret needed):
+  relay convert mail.eml --provider postmark   the requests it would become
+  relay explain mail.eml                       which route takes it, and what each provider would do
 """
 _EXITS = """\
 exit codes: 0 ok, 64 usage, 65 bad input, 66 no such file or entry, 69 not available,
 70 bug, 74 cannot write the output, 75 try later, 77 permission, 78 configuration"""
+_SERVE = """\
+Run the daemon in the foreground; its log goes to standard error. SIGTERM
+drains and ends it, SIGHUP reads the configuration again, as relay reload does.
+
+  relay serve --dev               without a configuration; nothing leaves this host
+  relay serve -c relay.yaml       by one; relay check relay.yaml says what is wrong"""
+_LOG = """\
+The story of every message that TERM finds: a queue id (or how it begins),
+Message-ID, address or remote id. With `tail` instead the log of the running
+daemon as it is written, until Ctrl-C; with a TERM behind it only the lines
+that hold it.
+
+  relay log ann@example.net
+  relay log tail
+  relay log tail postmark --json"""
+_CONVERT = """\
+What a message becomes on its way to a provider: each request or transaction,
+secrets masked, and what is lost on the way. Nothing is sent and nothing needs
+to run. The provider is one of the configuration; where that names none so, a
+type (postmark, ses, mailtrap, paubox) with stand-ins for its secrets.
+
+  relay convert mail.eml --provider postmark
+  relay convert mail.eml --provider postmark --from a@x.example --to b@y.example
+  relay convert mail.eml --provider postmark --json | jq .body
+  relay convert mail.eml --provider postmark --curl | POSTMARK_TOKEN=… bash
+  some-app | relay convert - --provider ses --mode smtp
+
+exit code 65: the provider cannot carry it, or FILE is no mail; standard error
+says why"""
+_EXPLAIN = """\
+Which route takes each recipient and why the ones before it do not, which
+providers may carry the mail in which order and what each would do, what is
+changed on the way, and whether the listener would take it. Nothing is sent and
+nothing needs to run.
+
+  relay explain mail.eml
+  relay explain mail.eml --listener lan --client 10.1.2.3
+  relay explain --header "List-Unsubscribe: <x>" --from a@x.example --to b@y.example"""
+_RELOAD = """\
+Have the running daemon read its configuration again. Connections and attempts
+under way go on. Where the new configuration has mistakes each is printed with
+its place, the exit code is 78, and the old one stays in force."""
+_PASSWD = """\
+Set the password of a user of a listener (listen.auth), or take the user away
+with --delete. The password is asked twice at a terminal; --stdin reads it from
+standard input. The running daemon sees the change by itself.
+
+  relay passwd app1                     the only users file of the configuration
+  relay passwd app1 --listener lan      the users file of that listener
+  relay passwd app1 --users ./users     any file; made when it is missing"""
+_SMTP_PASSWORD = """\
+The password for the SMTP door of Amazon SES, derived from a secret access key:
+alone on standard output, for other programs (relay itself derives it without
+being told). Without --region the secret is that of the provider P in the
+configuration; with it, it is read from standard input.
+
+  relay smtp-password ses
+  relay smtp-password --region eu-west-1 < secret"""
 _FILTER_HELP = "Filters may be combined; all must hold. Addresses and names are patterns: '*@example.com'."
 _CHOICE = re.compile(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)", re.DOTALL)
 
@@ -54,19 +118,25 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    """The whole command line. The chosen verb is in `verb` (with `queue_verb` for the queue)."""
+    """The whole command line. `typed` says which verb was chosen."""
     everywhere = _everywhere()
     top = Parser(prog="relay", description=_HELP, epilog=_EXITS, parents=[everywhere])
     top.add_argument("--version", action="store_const", const="version", dest="verb", help="the same as: relay version")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", title="verbs")
 
-    _verb(verbs, "serve", "run the daemon", parents=[everywhere])
+    _verb(verbs, "serve", "run the daemon", parents=[everywhere], about=_SERVE)
+    _verb(verbs, "reload", "have the daemon read its configuration again", parents=[everywhere], about=_RELOAD)
 
     check = _verb(
         verbs, "check", "check a configuration: every mistake, with its place and how to mend it", parents=[everywhere, _as_json()]
     )
     check.add_argument("file", nargs="?", metavar="FILE", help="default: -c, $RELAY_CONFIG, /etc/relay/relay.yaml")
     check.add_argument("--strict", action="store_true", help="warnings are errors too (exit 78)")
+
+    shown = _verb(verbs, "config", "the configuration as it holds, and what one may say", parents=[everywhere])
+    parts = shown.add_subparsers(dest="part", metavar="VERB", title="verbs", required=True)
+    _verb(parts, "show", "the configuration with every default filled in, secrets as [secret]", parents=[everywhere])
+    _verb(parts, "schema", "the JSON Schema of the configuration, for editors")
 
     test = _verb(verbs, "test", "send a test message through the running daemon", parents=[everywhere])
     test.add_argument("to", metavar="TO", help="recipient")
@@ -77,11 +147,29 @@ def parser() -> Parser:
     _verb(verbs, "status", "accepting mail? providers and queue", parents=[everywhere, _as_json()])
     _queue(verbs, everywhere)
 
-    log = _verb(verbs, "log", "the story of a message", parents=[everywhere, _as_json()])
-    log.add_argument("term", metavar="TERM", help="queue id (or how it begins), Message-ID, address or remote id")
+    log = _verb(
+        verbs, "log", "the story of a message, or with `tail` the log as it is written", parents=[everywhere, _as_json()], about=_LOG
+    )
+    log.add_argument("term", metavar="TERM", help="queue id (or how it begins), Message-ID, address or remote id; or: tail")
+    log.add_argument("held", nargs="?", metavar="TERM", help="with tail: show only lines that hold this")
 
+    _convert(verbs, everywhere)
+    _explain(verbs, everywhere)
+    _passwords(verbs, everywhere)
     _verb(verbs, "version", "print the version")
     return top
+
+
+def typed(options: argparse.Namespace) -> str:
+    """The verb that was chosen, in full: `queue list`, `log tail`. Raises Stop for what argparse cannot tell."""
+    verb: str = options.verb
+    if inner := getattr(options, "queue_verb", None) or getattr(options, "part", None):
+        return f"{verb} {inner}"
+    if verb == "log" and options.term == "tail":
+        return "log tail"
+    if verb == "log" and options.held is not None:
+        raise Stop(USAGE, "one TERM at a time\nTry: relay log --help")
+    return verb
 
 
 def _queue(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> None:
@@ -109,8 +197,59 @@ def _queue(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> Non
     delete.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _verb(verbs: argparse._SubParsersAction[Parser], name: str, text: str, *, parents: Sequence[Parser] = (), epilog: str = "") -> Parser:
-    return verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=list(parents), epilog=epilog)
+def _convert(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> None:
+    convert = _verb(verbs, "convert", "the requests that a message becomes, without sending them", parents=[everywhere], about=_CONVERT)
+    convert.add_argument("file", metavar="FILE", help="the message (.eml); - is standard input")
+    convert.add_argument("--provider", required=True, metavar="P", help="a provider of the configuration, or a type of provider")
+    convert.add_argument("--mode", choices=("api", "smtp"), help="how it is spoken to (default: as it is configured)")
+    _envelope(convert)
+    form = convert.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object for each request")
+    form.add_argument("--curl", action="store_true", help="commands for a shell that send it, secrets as variables")
+
+
+def _explain(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> None:
+    explain = _verb(
+        verbs, "explain", "which route takes a message, and what would become of it", parents=[everywhere, _as_json()], about=_EXPLAIN
+    )
+    explain.add_argument("file", nargs="?", metavar="FILE", help="the message (.eml); - is standard input")
+    explain.add_argument("--header", action="append", default=[], metavar="H:V", help="a header field, instead of FILE; may be repeated")
+    _envelope(explain)
+    explain.add_argument("--client", metavar="IP", help="the client's address (default: this host)")
+    explain.add_argument("--listener", metavar="NAME", help="where it is handed in (default: the first listener)")
+
+
+def _envelope(verb: Parser) -> None:
+    verb.add_argument("--from", dest="sender", metavar="A", help="reverse-path; <> is the null path (default: the From field)")
+    verb.add_argument("--to", action="append", default=[], metavar="B", help="recipient; may be repeated (default: To and Cc)")
+
+
+def _passwords(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> None:
+    passwd = _verb(verbs, "passwd", "set the password of a user who logs in", parents=[everywhere], about=_PASSWD)
+    passwd.add_argument("name", metavar="NAME", help="user name")
+    which = passwd.add_mutually_exclusive_group()
+    which.add_argument("--users", metavar="FILE", help="the users file")
+    which.add_argument("--listener", metavar="L", help="the listener whose users file is meant")
+    how = passwd.add_mutually_exclusive_group()
+    how.add_argument("--delete", action="store_true", help="take the user away")
+    how.add_argument("--stdin", action="store_true", help="read the password from standard input")
+
+    smtp = _verb(verbs, "smtp-password", "the SMTP password of Amazon SES", parents=[everywhere], about=_SMTP_PASSWORD)
+    smtp.add_argument("provider", nargs="?", metavar="P", help="an SES provider of the configuration")
+    smtp.add_argument("--region", metavar="REGION", help="AWS region; the secret access key is read from standard input")
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[Parser],
+    name: str,
+    text: str,
+    *,
+    parents: Sequence[Parser] = (),
+    epilog: str = "",
+    about: str = "",
+) -> Parser:
+    about = about or f"{text[0].upper()}{text[1:]}."
+    return verbs.add_parser(name, help=text, description=about, parents=list(parents), epilog=epilog)
 
 
 # Options that stand before and after a verb have no default: a default after the verb would undo what stood before it.

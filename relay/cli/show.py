@@ -108,6 +108,8 @@ def _providers(providers: Sequence[Json], now: float, paint: Paint) -> Iterator[
         if item["reason"]:
             yield f"    for {age(item['since'], now)}, {_next_try(item, now)}"
             yield f"    {clean(item['reason'])}"
+        if item["mend"]:
+            yield f"    to mend it: {clean(item['mend'])}"
 
 
 def _next_try(provider: Json, now: float) -> str:

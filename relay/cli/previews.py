@@ -1,0 +1,119 @@
+"""Previews of requests and transactions: as JSON, as lines for people, as commands for a shell. Pure.
+
+No secret is in a Preview; the commands name shell variables in their place. A command's body stands in a here-document whose
+delimiter is quoted, so that the shell changes nothing in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from relay.cli.show import octets, size
+from relay.log import clean
+from relay.transports.base import Preview
+
+SECRET = "[secret]"
+_LEAST = 200  # characters of base64 that are shortened for people
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_BASE64_LINES = re.compile(r"(?m)^(?:[A-Za-z0-9+/]{60,}\n){3,}[A-Za-z0-9+/]*={0,2}$")
+_VARIABLE = re.compile(r"\$[A-Z_][A-Z0-9_]*")
+_SPECIAL = re.compile(r'[\\"`$]')
+
+
+def as_json(preview: Preview) -> dict[str, object]:
+    """One object: what is sent as it is sent, a JSON body as a JSON value, a mail as base64 beside its envelope."""
+    head: dict[str, object] = {"method": preview.method, "url": preview.url, "headers": dict(preview.headers)}
+    if preview.method == "POST":
+        head["body"] = json.loads(preview.body)
+    else:
+        head["envelope"] = {"reverse_path": preview.reverse_path, "recipients": list(preview.recipients)}
+        head["body_base64"] = base64.b64encode(preview.body).decode()
+    losses = [{"grade": loss.grade, "what": loss.what} for loss in preview.losses]
+    return {**head, "recipients": list(preview.recipients), "losses": losses}
+
+
+def lines(preview: Preview) -> Iterator[str]:
+    """For people: request line, headers, body with long base64 shortened, recipients, losses."""
+    yield f"{preview.method} {preview.url}"
+    yield from (f"{name}: {clean(value)}" for name, value in preview.headers.items())
+    if preview.method == "POST":
+        yield ""
+        yield from json.dumps(_shortened(json.loads(preview.body)), indent=2, ensure_ascii=False).splitlines()
+    else:
+        yield f"MAIL FROM:<{clean(preview.reverse_path)}>"
+        yield from (f"RCPT TO:<{clean(recipient)}>" for recipient in preview.recipients)
+        yield ""
+        yield from _BASE64_LINES.sub(_count, octets(preview.body, terminal=True).decode()).splitlines()
+    yield ""
+    yield f"for {', '.join(map(clean, preview.recipients))}"
+    yield from losses(preview)
+
+
+def losses(preview: Preview) -> Iterator[str]:
+    """What is lost, the grave losses first."""
+    for grade in ("hard", "cosmetic"):
+        yield from (f"lost ({grade}): {clean(loss.what)}" for loss in preview.losses if loss.grade == grade)
+    if not preview.losses:
+        yield "nothing is lost"
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _shortened(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    if isinstance(value, str) and len(value) >= _LEAST and _BASE64.fullmatch(value):
+        return f"… {size(len(value))} of base64"
+    return clean_text(value) if isinstance(value, str) else value
+
+
+def clean_text(text: str) -> str:
+    """Text that moves no cursor: JSON escapes the C0 characters, and these are the rest."""
+    return "".join(char if char.isprintable() or char < " " else "?" for char in text)
+
+
+def _count(found: re.Match[str]) -> str:
+    return f"… {size(len(found[0]))} of base64"
+
+
+def curl(preview: Preview) -> str:
+    """The command that sends it, below comments that say for whom and what is lost: bash, base64 and curl; it ends with a line
+    end. `preview.login` names the variables to set."""
+    about = "".join(f"# {line}\n" for line in (f"for {', '.join(map(clean, preview.recipients))}", *losses(preview)))
+    login = " ".join(quoted(option) for option in preview.login)
+    if preview.method == "POST":
+        fields = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in preview.headers.items() if SECRET not in value]
+        options = " \\\n  ".join([f"curl -sS {shlex.quote(preview.url)}", *([login] if login else []), *fields, "--data-binary @-"])
+        return f"{about}{options} <<'{_delimiter(preview.body)}'\n{preview.body.decode()}\n{_delimiter(preview.body)}\n"
+    recipients = [f"--mail-rcpt {shlex.quote(recipient)}" for recipient in preview.recipients]
+    sender = f"--mail-from {shlex.quote(preview.reverse_path)}"
+    options = " \\\n  ".join([f"curl -sS {shlex.quote(preview.url)}", *([login] if login else []), sender, *recipients, "--upload-file -"])
+    return f"{about}base64 -d <<'EOF' | {options}\n{base64.encodebytes(preview.body).decode()}EOF\n"
+
+
+def _delimiter(body: bytes) -> str:
+    """A word that is no line of the body."""
+    found, there = "EOF", set(body.split(b"\n"))
+    while found.encode() in there:
+        found += "_"
+    return found
+
+
+def quoted(option: str) -> str:
+    """An option for the shell in which variables, and nothing else, are replaced."""
+    if not _VARIABLE.search(option):
+        return shlex.quote(option)
+    out, position = "", 0
+    for variable in _VARIABLE.finditer(option):
+        out += _escaped(option[position : variable.start()]) + variable[0]
+        position = variable.end()
+    return f'"{out}{_escaped(option[position:])}"'
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\g<0>", text)

@@ -1,0 +1,117 @@
+"""`relay passwd` and `relay smtp-password`: passwords of our users, and the one that Amazon SES wants by SMTP.
+
+A password is read without echo, or from standard input; it is never an argument, which other users of the host could see.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from relay.cli import door, exits
+from relay.cli.exits import Stop
+from relay.cli.verbs.common import Options
+
+_CODES: Mapping[type, int] = {PermissionError: exits.PERMISSION, FileNotFoundError: exits.NO_INPUT}
+LONGEST = 4096  # characters read from standard input
+
+
+def passwd(options: Options) -> int:
+    """Set a user's password, or take the user away."""
+    from relay import users
+
+    path = _users_file(options)
+    try:
+        if options.delete:
+            if not users.remove(path, options.name):
+                raise Stop(exits.NO_INPUT, f"{path}: there is no user {options.name}")
+            print(f"{path}: {options.name} removed")
+            return exits.OK
+        new = users.set_password(path, options.name, _from_stdin() if options.stdin else _asked_twice(options.name))
+    except users.UsersError as error:
+        raise Stop(_CODES.get(type(error.__cause__), exits.DATA), str(error)) from error
+    print(f"{path}: {options.name} {'added' if new else 'has a new password'}")
+    return exits.OK
+
+
+def _users_file(options: Options) -> Path:
+    if options.users:
+        return Path(options.users)
+    path = door.config_file(getattr(options, "config", None), os.environ)
+    if path is None:
+        raise Stop(exits.NO_INPUT, f"there is no configuration: {door.CONFIG_FILE} does not exist; name the users file: --users FILE")
+    from relay.config.reach import users_files
+
+    files = users_files(path, environ=os.environ)
+    if options.listener:
+        if options.listener not in files:
+            raise Stop(exits.USAGE, f'no listener with auth is named "{options.listener}"; {_known(files)}')
+        return files[options.listener]
+    distinct = set(files.values())
+    if len(distinct) != 1:
+        raise Stop(exits.USAGE, f"which users file? Say --listener L or --users FILE; {_known(files)}")
+    return distinct.pop()
+
+
+def _known(files: Mapping[str, Path]) -> str:
+    return "configured: " + (", ".join(f"{name} ({file})" for name, file in files.items()) or "no listener has auth")
+
+
+def _asked_twice(name: str) -> str:
+    if not sys.stdin.isatty():
+        raise Stop(exits.USAGE, "a password is asked for at a terminal; --stdin reads it from standard input")
+    first = getpass.getpass(f"password for {name}: ")
+    if not first:
+        raise Stop(exits.USAGE, "a password is not empty; nothing was done")
+    if getpass.getpass("again: ") != first:
+        raise Stop(exits.USAGE, "the two passwords are not the same; nothing was done")
+    return first
+
+
+def _from_stdin() -> str:
+    """The first line of standard input."""
+    found = sys.stdin.readline(LONGEST + 1).rstrip("\r\n")
+    if not found or len(found) > LONGEST:
+        raise Stop(exits.USAGE, f"standard input holds no password: one line of at most {LONGEST} characters")
+    return found
+
+
+def smtp_password(options: Options) -> int:
+    """Print the SMTP password for Amazon SES, and nothing else."""
+    from relay.transports import presets
+
+    if options.region:
+        if options.provider:
+            raise Stop(exits.USAGE, "a provider of the configuration has its own region: leave out P, or --region")
+        secret = getpass.getpass("secret access key: ") if sys.stdin.isatty() else _from_stdin()
+        print(presets.ses_smtp_password(secret, options.region))
+        return exits.OK
+    if not options.provider:
+        raise Stop(exits.USAGE, "say which: relay smtp-password P, or --region with the secret access key on standard input")
+    print(_of_provider(options, options.provider))
+    return exits.OK
+
+
+def _of_provider(options: Options, name: str) -> str:
+    from relay import config
+    from relay.config.references import UNRESOLVED
+    from relay.transports import presets
+
+    path = door.config_file(getattr(options, "config", None), os.environ)
+    if path is None:
+        raise Stop(exits.NO_INPUT, f"there is no configuration: {door.CONFIG_FILE} does not exist; use --region")
+    provider = config.load(path, environ=os.environ, inside_service=False).providers.get(name)
+    if not isinstance(provider, config.SesProvider):
+        raise Stop(exits.USAGE, f"{path} has no provider {name} of type ses")
+    if provider.smtp_password is not None:
+        found = provider.smtp_password.get_secret_value()
+    elif provider.secret_access_key is not None:
+        found = provider.secret_access_key.get_secret_value()
+    else:
+        raise Stop(exits.USAGE, f"{name} has no secret_access_key in {path}; use --region")
+    if found == UNRESOLVED:
+        raise Stop(exits.CONFIG, f"the secret of {name} is only known inside the service; use --region with it on standard input")
+    return found if provider.smtp_password is not None else presets.ses_smtp_password(found, provider.region)

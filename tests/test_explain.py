@@ -1,0 +1,222 @@
+"""`relay explain`: which route takes a message, and what would become of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.cli import door, exits, explanations
+from relay.cli.main import main
+from tests.test_mime import corpus
+
+MAIL = b"""From: App <app@example.com>
+To: Ann <ann@example.net>, bob@example.org
+Bcc: boss@example.com
+Subject: hello
+X-PM-Tag: welcome
+Date: Fri, 20 Nov 2026 17:57:01 +0000
+
+Hello.
+"""
+CONFIG = """\
+hostname: relay.example.com
+listen:
+  - {name: local, address: "127.0.0.1:2525"}
+  - {name: lan, address: "10.0.0.5:25", allow: [10.0.0.0/8], max_size: 1kB}
+  - {name: app, address: "unix:/run/relay/smtp.sock"}
+providers:
+  postmark: {token: "${env:NOT_SET_HERE}"}
+  keep: {type: capture}
+routes:
+  - {name: patients, match: {from: "*@clinic.example.com"}, via: keep}
+  - {name: newsletter, match: {header: {List-Unsubscribe: "*"}, client: 10.0.0.0/8}, via: postmark}
+  - {name: bob, match: {to: "bob@*"}, via: [keep, postmark]}
+  - {name: rest, via: postmark}
+senders: {allow: ["*@example.com"]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONFIG and no other."""
+    path = tmp_path / "relay.yaml"
+    path.write_text(CONFIG)
+    path.chmod(0o600)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("RELAY_CONFIG", str(path))
+    monkeypatch.setattr(door, "CONFIG_FILE", tmp_path / "etc" / "relay.yaml")
+
+
+def file(directory: Path, data: bytes = MAIL) -> str:
+    """A file with these octets."""
+    path = directory / "mail.eml"
+    path.write_bytes(data)
+    return str(path)
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The object printed."""
+    assert exits.OK == main(["explain", *arguments, "--json"]), capsys.readouterr().err
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_one_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The listener's verdict, the edits, each recipient's route and why no other, each provider."""
+    assert exits.OK == main(["explain", file(tmp_path), "--from", "app@example.com", "--to", "ann@example.net", "--to", "bob@example.org"])
+    printed = capsys.readouterr()
+    assert "" == printed.err
+    assert [
+        "from <app@example.com>, 180 B, from client 127.0.0.1",
+        "listener local (127.0.0.1:2525): takes it (at most 40.0 MB); obeys control headers of ses, postmark, mailtrap, relay",
+        "edits: Received, Message-ID added; bcc, x-pm-tag removed",
+        "",
+        "to <ann@example.net>",
+        "    not patients: from: app@example.com is not *@clinic.example.com",
+        "    not newsletter: client: 127.0.0.1 is not in 10.0.0.0/8",
+        "        and header: there is no list-unsubscribe",
+        "    not bob: to: ann@example.net is not bob@*",
+        "    route rest, by postmark",
+        "to <bob@example.org>",
+        "    not patients: from: app@example.com is not *@clinic.example.com",
+        "    not newsletter: client: 127.0.0.1 is not in 10.0.0.0/8",
+        "        and header: there is no list-unsubscribe",
+        "    route bob, by keep, then postmark",
+        "",
+        "postmark: 1 request, nothing is lost",
+        "keep (capture): 1 request, nothing is lost",
+    ] == printed.out.splitlines()
+
+
+def test_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object with everything; what is left out on the command line is taken from the header."""
+    found = as_json(capsys, file(tmp_path))
+    assert {"reverse_path", "message_size", "client", "listener", "edits", "recipients", "providers"} == set(found)
+    assert [("ann@example.net", "rest"), ("bob@example.org", "bob")] == [(one["address"], one["route"]) for one in found["recipients"]]
+    assert {"name": "keep", "type": "capture", "requests": 1, "losses": [], "cannot": []} in found["providers"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusals"),
+    [
+        (["--listener", "lan", "--client", "10.1.2.3"], ["1,181 octets are more than max_size, 1,000"]),
+        (["--listener", "lan", "--client", "::ffff:10.1.2.3"], ["1,181 octets are more than max_size, 1,000"]),
+        (
+            ["--listener", "lan", "--from", "x@other.example"],
+            [
+                "127.0.0.1 is in none of the networks of allow",
+                "the reverse-path x@other.example is none of senders.allow: *@example.com",
+                "1,181 octets are more than max_size, 1,000",
+            ],
+        ),
+        (["--from", "<>"], []),
+        (["--from", "APP@EXAMPLE.COM"], []),
+    ],
+)
+def test_what_a_listener_would_refuse(
+    arguments: list[str], refusals: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Networks, senders and size; the null reverse-path is always allowed."""
+    path = file(tmp_path, MAIL + b"x" * 999)
+    sender = [] if "--from" in arguments else ["--from", "app@example.com"]
+    assert refusals == as_json(capsys, path, *arguments, *sender, "--to", "a@example.net")["listener"]["refusals"]
+    assert exits.OK == main(["explain", path, *arguments, *sender, "--to", "a@example.net"])
+    assert bool(refusals) == (": refuses it\n" in capsys.readouterr().out)
+
+
+def test_a_unix_socket_has_clients_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --client the client is who uses the listener."""
+    found = as_json(capsys, file(tmp_path), "--listener", "app")
+    assert ("unix", []) == (found["client"], found["listener"]["refusals"])
+
+
+def test_a_provider_that_cannot_carry_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every reason is named."""
+    signed = b"Content-Type: multipart/signed; boundary=b\n\n--b\n\nx\n--b\n\ny\n--b--\n"
+    path = file(tmp_path, b"From: app@example.com\n" + signed)
+    assert exits.OK == main(["explain", path, "--from", "app@example.com", "--to", "bob@example.org"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [
+        "keep (capture): 1 request, nothing is lost",
+        "postmark: cannot carry it",
+        "    the signature of multipart/signed would break",
+    ] == lines[-3:]
+
+
+def test_header_fields_instead_of_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """Enough for the routes; what providers would do is not told."""
+    given = ["--header", "List-Unsubscribe: <x>", "--header", "Subject: grüße", "--client", "10.1.2.3", "--to", "a@example.net"]
+    assert exits.OK == main(["explain", *given, "--from", "app@example.com"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "from <app@example.com>, from client 10.1.2.3" == lines[0]
+    assert "    route newsletter, by postmark" in lines
+    assert "a header alone says neither the size nor what the providers would do; name the whole message for that" == lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], exits.USAGE, "name a message, or give header fields"),
+        (["/x.eml", "--header", "A: b"], exits.USAGE, "name a message, or give header fields"),
+        (["--header", "no colon"], exits.USAGE, "--header wants a field such as 'Subject: hello', not 'no colon'"),
+        (["--header", "A: b\nBcc: c"], exits.USAGE, "--header wants a field"),
+        (["--header", "A: b", "--client", "10.1"], exits.USAGE, "--client wants an IP address, not '10.1'"),
+        (["--header", "A: b", "--listener", "lna"], exits.USAGE, 'no listener is named "lna"; configured: local, lan, app'),
+        (["--header", "A: b"], exits.USAGE, "say who gets it: --to B"),
+        (["/no/such.eml"], exits.NO_INPUT, "/no/such.eml: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_explained(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence, and its exit code."""
+    assert code == main(["explain", *arguments])
+    assert said in capsys.readouterr().err
+
+
+def test_without_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """66; the development set-up is one."""
+    monkeypatch.delenv("RELAY_CONFIG")
+    assert exits.NO_INPUT == main(["explain", file(tmp_path)])
+    assert "name one: relay explain -c FILE" in capsys.readouterr().err
+    found = as_json(capsys, file(tmp_path), "--dev")
+    assert ["default", "default"] == [one["route"] for one in found["recipients"]]
+
+
+def test_any_mail_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """Real and broken mail: 0, or 65 for what is no mail."""
+    for path in corpus():
+        code = main(["explain", str(path), "--from", "app@example.com", "--to", "bob@example.org"])
+        printed = capsys.readouterr()
+        assert (code, bool(printed.out)) in ((exits.OK, True), (exits.DATA, False)), (path, printed.err)
+
+
+def test_those_who_fare_alike_are_told_of_once() -> None:
+    """A few names and the number of the others; what a listener wants beside the mail."""
+    recipient = {"route": "r", "via": ["a", "b"], "tried": [{"route": "r", "against": []}]}
+    found = {
+        "reverse_path": "\x1b",
+        "message_size": 10,
+        "client": "10.0.0.1",
+        "listener": {"name": "l", "address": "x", "max_size": 1000, "wants": ["TLS", "a login"], "controls": [], "refusals": []},
+        "edits": [
+            {"kind": "prepend", "text": "Received: x\r\n\tby y\r\n"},
+            {"kind": "remove", "text": "from "},
+            {"kind": "append", "text": "Date: x\r\n\r\n"},
+        ],
+        "recipients": [{**recipient, "address": f"{number}@x"} for number in range(7)],
+        "providers": [{"name": "a", "type": "smtp", "requests": 2, "losses": [{"grade": "hard", "what": "x"}], "cannot": []}],
+    }
+    assert [
+        "from <?>, 10 B, from client 10.0.0.1",
+        "listener l (x): takes it (at most 1.0 kB, wants TLS and a login); obeys no control headers",
+        "edits: Received, Date, the empty line below the header added; the mbox line removed",
+        "",
+        "to <0@x>, <1@x>, <2@x>, <3@x>, <4@x> and 2 more",
+        "    route r, by a, then b",
+        "",
+        "a (smtp): 2 requests",
+        "    lost (hard): x",
+    ] == list(explanations.lines(found))
