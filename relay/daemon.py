@@ -3,10 +3,12 @@
 The only room that knows all the concrete classes. It decides nothing about mail: the parts start from the spool
 outwards (spool, admin, delivery, listeners) and stop the other way, so that what is accepted always has a place to go
 and what is under way can end. SIGTERM and SIGINT drain: nothing new, sessions and attempts under way end within `GRACE`;
-a second signal ends at once, which the spool survives as it survives a crash. Other signals that would kill a process
-which does not know them get a line in the log.
+a second signal ends at once, which the spool survives as it survives a crash. SIGHUP reloads (relay/reload.py). Other
+signals that would kill a process which does not know them get a line in the log. The service manager hears of all of it
+(relay/systemd.py), and its watchdog is fed for as long as the event loop turns and the spool's writer answers.
 
-Fails before `ready` with ConfigError, SpoolBusy, SpoolError or Unavailable; each holds a sentence for the admin.
+Fails before `ready` with ConfigError, CertificateError, UsersError, SpoolBusy, SpoolError or Unavailable; each holds a
+sentence for the admin.
 """
 
 from __future__ import annotations
@@ -18,30 +20,27 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay import __version__, config, log
+from relay import __version__, assembly, config, log, systemd
 from relay.admin import Admin, Api, Context
-from relay.config import Config, PostmarkProvider, ProviderConfig, SmtpProvider
-from relay.delivery import Delivery, DeliverySettings, SpoolTrouble
+from relay.config import Config
+from relay.delivery import Delivery, SpoolTrouble
 from relay.errors import SpoolError, Unavailable
-from relay.listener import Listeners, ListenerSettings
-from relay.log import Events
+from relay.listener import Listeners
+from relay.log import Events, Tail
 from relay.metrics import Metrics
+from relay.reload import Reloader
 from relay.spool.base import Health, Spool
 from relay.spool.sqlite import SqliteSpool
-from relay.transports.base import Transport
-from relay.transports.capture import Capture, CaptureSettings
-from relay.transports.http import Http
-from relay.transports.postmark import Postmark, PostmarkSettings
-from relay.transports.smtp import Smtp, SmtpSettings
+from relay.systemd import Notifier
 
 GRACE = 30.0  # seconds that sessions and attempts under way are given at the end
-PROBE = 5.0  # seconds between two looks at the disk
+PROBE = 5.0  # seconds between two looks at the disk, and at certificates and users files
 PURGE = 600.0  # seconds between two rounds of forgetting history and bodies
-RELOAD = "SIGHUP: reload is not built yet; a changed configuration needs a restart"
+_NOBODY = "00000000000000"  # a queue id that is never given out
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Development:
 def configured(path: Path) -> int:
     """Run by a configuration file until stopped; returns the exit code."""
     found = config.load(path, environ=os.environ)
-    return _run(found, development=None)
+    return _run(Daemon(found, source=path))
 
 
 def development(directory: Path, command: str) -> int:
@@ -67,34 +66,43 @@ def development(directory: Path, command: str) -> int:
     except OSError as error:
         code = 77 if isinstance(error, PermissionError) else 69
         raise Unavailable(f"cannot make {directory}: {error.strerror}. Name another: relay serve --dev --directory DIR", code) from error
-    return _run(settings, development=Development(directory, command))
+    return _run(Daemon(settings, development=Development(directory, command)))
 
 
-def _run(settings: Config, development: Development | None) -> int:
-    log.setup(
+def _run(daemon: Daemon) -> int:
+    try:
+        asyncio.run(daemon.run())
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+    return 0
+
+
+def set_up_log(settings: Config) -> Tail:
+    """Write the log as configured, from now on; returns where its lines can be followed."""
+    return log.setup(
         stream=sys.stderr,
         environ=os.environ,
         level=settings.log.level,
         form=settings.log.format,
         hostname=settings.hostname,
         secrets=settings.secrets(),
+        mask=settings.log.mask,
     )
-    try:
-        asyncio.run(Daemon(settings, development).run())
-    except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
-    return 0
 
 
 class Daemon:
-    """One relay process."""
+    """One relay process. `source` is the file that its configuration came from, and is read again from."""
 
-    def __init__(self, settings: Config, development: Development | None) -> None:
+    def __init__(self, settings: Config, *, source: Path | None = None, development: Development | None = None) -> None:
         self._settings = settings
+        self._source = source
         self._development = development
         self._events = Events()
+        self._notifier = Notifier(os.environ)
+        self._hangup = asyncio.Event()
         self._stopping = ""
         self._started = time.time()
+        self._tail = set_up_log(settings)
 
     async def run(self) -> None:
         """Start, say `ready`, serve until a signal, drain."""
@@ -105,44 +113,61 @@ class Daemon:
             events.warning(warning)
         self._on_signals(stop)
         async with contextlib.AsyncExitStack() as stack:
+            passed = systemd.inherited(os.environ, os.getpid())
+            listen = assembly.listener_settings(settings)
             spool = SqliteSpool(settings.queue.spool, clock=time.time)
             await spool.open()
             stack.push_async_callback(spool.close)
 
-            transports = {name: transport_for(name, provider, settings) for name, provider in settings.providers.items()}
-            for transport in transports.values():
-                stack.push_async_callback(transport.aclose)
-            metrics = self._metrics()
+            metrics = Metrics(version=__version__, **assembly.metric_labels(settings))
+            transports = {name: assembly.make(told) for name, told in assembly.all_transport_settings(settings).items()}
             delivery = Delivery(
                 spool=spool,
                 transports=transports,
                 routes=settings.route_table(),
-                settings=delivery_settings(settings),
+                settings=assembly.delivery_settings(settings),
                 events=events,
                 metrics=metrics,
                 clock=time.time,
                 random=random.random,
             )
             listeners = Listeners(
-                [ListenerSettings(item.name, item.address, item.max_size) for item in settings.listen],
+                listen,
                 spool=spool,
                 hostname=settings.hostname,
                 events=events,
                 metrics=metrics,
                 clock=time.time,
+                adopted=passed,
             )
-            admin = Admin(settings.admin.listen, self._api(spool, delivery, listeners, metrics))
+            reloader = Reloader(
+                settings,
+                self._source,
+                listen=listen,
+                listeners=listeners,
+                delivery=delivery,
+                transports=transports,
+                events=events,
+                metrics=metrics,
+                relog=set_up_log,
+            )
+            stack.push_async_callback(reloader.close)
+            admin = Admin(settings.admin.listen, self._api(spool, reloader, delivery, listeners, metrics))
             await admin.start()
             stack.push_async_callback(admin.stop)
             await delivery.start()
             stack.push_async_callback(_wind_up, listeners, delivery)
             await listeners.start()
 
-            chores = asyncio.create_task(self._keep_house(spool, delivery.trouble))
-            stack.callback(chores.cancel)
-            self._say_ready(listeners.addresses, admin.addresses)
+            chores = [asyncio.create_task(chore) for chore in self._chores(spool, reloader, delivery.trouble)]
+            for chore in chores:
+                stack.callback(chore.cancel)
+            self._say_ready(listeners.addresses, admin.addresses, spool.health())
+            for sentence in systemd.unclaimed(passed, listeners.addresses):
+                events.warning(sentence)
             await stop.wait()
             self._stopping = "shutting down"
+            self._notifier.stopping()
             events.stopping("signal received; what is under way ends first")
         events.stopped("everything accepted and not delivered is in the spool")
 
@@ -158,23 +183,16 @@ class Daemon:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, received)
-        loop.add_signal_handler(signal.SIGHUP, self._events.warning, RELOAD)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             loop.add_signal_handler(number, self._events.warning, f"{number.name}: this signal means nothing to relay")
 
-    def _metrics(self) -> Metrics:
-        routes = [(route.name, provider) for route in self._settings.route_table() for provider in route.via]
-        metrics = Metrics(
-            version=__version__,
-            listeners=[item.name for item in self._settings.listen],
-            providers=list(self._settings.providers),
-            routes=routes,
-        )
-        metrics.config_loaded(True)
-        return metrics
-
-    def _api(self, spool: Spool, delivery: Delivery, listeners: Listeners, metrics: Metrics) -> Api:
+    def _api(self, spool: Spool, reloader: Reloader, delivery: Delivery, listeners: Listeners, metrics: Metrics) -> Api:
         settings = self._settings
+
+        async def reload() -> Sequence[str]:
+            return await self._reload(spool, reloader)
+
         context = Context(
             version=__version__,
             hostname=settings.hostname,
@@ -184,22 +202,52 @@ class Daemon:
             providers=delivery.providers,
             listeners=lambda: listeners.addresses,
             hurry=delivery.hurry,
-            test_sender=settings.bounce.sender or "",
+            reload=reload,
+            reloaded=lambda: reloader.changed,
+            tail=self._tail.subscribe,
+            test_sender=lambda: reloader.config.bounce.sender,
             pid=os.getpid(),
             started=self._started,
         )
         return Api(context, spool, spool=spool, events=self._events, metrics=metrics if settings.admin.metrics else None)
 
-    async def _keep_house(self, spool: Spool, trouble: SpoolTrouble) -> None:
-        """Look at the disk often, forget what is old enough now and then."""
-        queue, purge_at = self._settings.queue, 0.0
+    async def _reload(self, spool: Spool, reloader: Reloader) -> Sequence[str]:
+        """Reload, and tell the service manager of its begin and its end."""
+        self._notifier.reloading()
+        try:
+            return await reloader.reload()
+        finally:
+            self._notifier.ready(_standing(spool.health()))
+
+    # Chores: each runs until it is cancelled.
+
+    def _chores(self, spool: Spool, reloader: Reloader, trouble: SpoolTrouble) -> list[Coroutine[object, object, None]]:
+        chores = [self._keep_house(spool, reloader, trouble), self._reload_on_hangup(spool, reloader)]
+        if (seconds := systemd.watchdog_seconds(os.environ, os.getpid())) is not None:
+            # A renewal of nothing: answered by the thread that writes, and only after all that it was asked before.
+            chores.append(systemd.keep_alive(self._notifier, seconds, lambda: spool.renew(_NOBODY, (), 0.0)))
+        return chores
+
+    async def _reload_on_hangup(self, spool: Spool, reloader: Reloader) -> None:
+        """However many signals come during a reload, one more follows it."""
         while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            await self._reload(spool, reloader)
+
+    async def _keep_house(self, spool: Spool, reloader: Reloader, trouble: SpoolTrouble) -> None:
+        """Look at the disk and at certificates often, forget what is old enough now and then."""
+        purge_at = 0.0
+        while True:
+            queue = reloader.config.queue
             try:
-                why = _refusal(await spool.probe(queue.min_free))
-                if why:
+                health = await spool.probe(queue.min_free)
+                self._notifier.status(_standing(health))
+                if why := _refusal(health):
                     trouble.begin(self, why)
                 else:
                     trouble.end(self)
+                reloader.refresh(time.time())
                 now = time.time()
                 if now >= purge_at and not why:
                     await spool.purge(now - queue.keep_history, now - queue.keep_bodies)
@@ -210,9 +258,10 @@ class Daemon:
                 self._events.bug("housekeeping", error)
             await asyncio.sleep(PROBE)
 
-    def _say_ready(self, listening: Sequence[tuple[str, str]], administered: Sequence[str]) -> None:
+    def _say_ready(self, listening: Sequence[tuple[str, str]], administered: Sequence[str], health: Health) -> None:
         where = ", ".join(f"{name} {address}" for name, address in listening)
         self._events.ready(f"mail at {where}; admin at {', '.join(administered) or 'no address'}")
+        self._notifier.ready(_standing(health))
         if self._development is not None:
             with contextlib.suppress(OSError):  # hints that nobody can read are no reason to stop
                 print("\n".join(hints(self._development.directory, listening, administered, self._development.command)), flush=True)
@@ -248,52 +297,7 @@ def _refusal(health: Health) -> str:
     return "" if health.ok else health.why or "the spool cannot store mail"
 
 
-def delivery_settings(settings: Config) -> DeliverySettings:
-    """What delivery is told."""
-    held = [name for name, provider in settings.providers.items() if getattr(provider, "unknown_outcome", "retry") == "hold"]
-    return DeliverySettings(
-        retry=settings.queue.retry,
-        expire=settings.queue.expire,
-        bounce_from=settings.bounce.sender or "",
-        hostname=settings.hostname,
-        keep_bodies=settings.queue.keep_bodies > 0,
-        hold_unknown=frozenset(held),
-    )
-
-
-def transport_for(name: str, provider: ProviderConfig, settings: Config) -> Transport:
-    """The transport of a configured provider."""
-    if isinstance(provider, SmtpProvider):
-        return Smtp(
-            SmtpSettings(
-                provider=name,
-                host=provider.host,
-                port=provider.port,
-                hostname=settings.hostname,
-                tls=provider.tls,
-                username=provider.username or "",
-                password=provider.password.get_secret_value() if provider.password else "",
-                ca_file=str(provider.ca_file) if provider.ca_file else None,
-                timeout=provider.timeout,
-                concurrency=provider.limits.concurrency,
-            )
-        )
-    if isinstance(provider, PostmarkProvider):
-        http = Http(base_url=provider.base_url, timeout=provider.timeout, concurrency=provider.limits.concurrency)
-        return Postmark(
-            PostmarkSettings(
-                provider=name,
-                token=provider.token.get_secret_value(),
-                base_url=provider.base_url,
-                stream=provider.stream,
-                on_loss=provider.on_loss,
-                timeout=provider.timeout,
-                concurrency=provider.limits.concurrency,
-                track_opens=provider.track_opens,
-                track_links=provider.track_links or "",
-                controls={listener.name: listener.controls for listener in settings.listen},
-            ),
-            http,
-        )
-    assert provider.directory is not None, "the configuration fills it in"
-    return Capture(CaptureSettings(provider=name, directory=provider.directory))
+def _standing(health: Health) -> str:
+    """One line for `systemctl status`."""
+    why = _refusal(health)
+    return f"accepting no mail: {why}" if why else "accepting mail"

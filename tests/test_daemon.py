@@ -20,9 +20,6 @@ from relay.delivery import Delivery, SpoolTrouble
 from relay.errors import SpoolError, Unavailable
 from relay.listener import Listeners
 from relay.spool.base import Health
-from relay.transports.capture import Capture
-from relay.transports.postmark import Postmark
-from relay.transports.smtp import Smtp
 from tests.e2e.processes import send
 from tests.fakes import RecordingEvents
 
@@ -54,7 +51,7 @@ class Running(daemon.Daemon):
     """A daemon whose log can be waited for."""
 
     def __init__(self, settings: Config, development: daemon.Development | None = None) -> None:
-        super().__init__(settings, development)
+        super().__init__(settings, development=development)
         self.journal = self._events = RecordingEvents()
 
     async def port(self) -> int:
@@ -178,34 +175,29 @@ class TroubledSpool:
         return 0
 
 
+class NoReloader:
+    """The configuration in force, and no files to look at."""
+
+    def __init__(self, settings: Config) -> None:
+        self.config = settings
+
+    def refresh(self, now: float) -> None:
+        """Nothing changed."""
+
+
 async def test_trouble_of_the_disk_is_said_once_and_its_end_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full, still full, well again; an error or a bug in housekeeping does not end it."""
     monkeypatch.setattr(daemon, "PROBE", 0.0)
     running = Running(configuration(tmp_path))
     full, well = Health(False, True, "only 5 MB free", 5), Health(True, False, "", 500)
     spool: Any = TroubledSpool(full, full, SpoolError("locked"), ZeroDivisionError(), well, Health(False, False, "", 0))
-    chores = asyncio.create_task(running._keep_house(spool, SpoolTrouble(running.journal)))
+    chores = asyncio.create_task(running._keep_house(spool, NoReloader(running._settings), SpoolTrouble(running.journal)))  # type: ignore[arg-type] # what housekeeping asks of it
     await spool.done.wait()
     await running.journal.wait("spool_trouble", 2)
     chores.cancel()
     assert ["spool_trouble", "warning", "bug", "spool_recovered", "spool_trouble"] == [line["event"] for line in running.journal.lines]
     [(finished, bodies)] = spool.purged
     assert running._settings.queue.keep_history - running._settings.queue.keep_bodies == pytest.approx(bodies - finished)
-
-
-def test_every_kind_of_provider_gets_its_transport(tmp_path: Path) -> None:
-    """The settings of the file reach the transport, secrets and all."""
-    settings = configuration(
-        tmp_path,
-        '{a: {type: smtp, host: mail.example.net, username: u, password: "${env:PASSWORD}"}, '
-        'b: {type: postmark, token: "fake-server-token", unknown_outcome: hold}, c: {type: capture}}',
-        "routes: [{name: default, via: [a, b, c]}]\nbounce: {from: bounces@example.com}\n",
-    )
-    transports = [daemon.transport_for(name, provider, settings) for name, provider in settings.providers.items()]
-    assert [Smtp, Postmark, Capture] == [type(transport) for transport in transports]
-    assert ["a", "b", "c"] == [transport.provider for transport in transports]
-    told = daemon.delivery_settings(settings)
-    assert (frozenset({"b"}), "bounces@example.com", False) == (told.hold_unknown, told.bounce_from, told.keep_bodies)
 
 
 def test_configured_runs_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,17 @@ class Daemon:
         except TimeoutError:
             raise AssertionError("\n".join([f"no line with {pattern!r}:", *self.lines])) from None
 
+    async def lines_with(self, pattern: str, count: int) -> None:
+        """Until so many lines have `pattern` in them."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while sum(re.search(pattern, line) is not None for line in self.lines) < count:
+                    assert not self._ended, "\n".join(["the daemon ended:", *self.lines])
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError("\n".join([f"not {count} lines with {pattern!r}:", *self.lines])) from None
+
     async def drained(self, recipients: int) -> None:
         """Until so many recipients were sent to and every message that came in is finished."""
         try:
@@ -129,6 +140,12 @@ class Host:
     async def relay(self, *arguments: str) -> Printed:
         """Run a command to its end."""
         return await self._whole(await self._run("-m", "relay", *arguments, "-c", str(self.config)))
+
+    async def drained(self) -> None:
+        """Until nothing is left in the queue."""
+        async with asyncio.timeout(DEADLINE):
+            while (await self.relay("status", "--json")).objects[0]["queue"]["entries"]:
+                pass
 
     async def python(self, line: str) -> Printed:
         """Run a command line that begins with a Python interpreter, as it was printed for people to copy."""
