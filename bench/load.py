@@ -1,4 +1,5 @@
-"""The load: smtp-source and smtp-sink for throughput, a client and a sink of our own for latency."""
+"""The load: smtp-source and a counting sink (smtp-sink, or bench/rest_sink.py) for throughput; a client and a sink of our own
+for latency."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ import re
 import smtplib
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from bench.systems import System, free_port, wait_for_greeting
 
@@ -19,8 +22,16 @@ SENDER, RECIPIENT = "app@bench.example", "user@bench.example"
 _PATIENCE = 180.0
 
 
+@dataclass(frozen=True)
+class Run:
+    """What one run came to: messages a second, and CPU seconds of the system for 1,000 messages."""
+
+    rate: float
+    cpu: float
+
+
 class Sink:
-    """smtp-sink with its counter; `port` is where it takes mail."""
+    """A process that counts the messages it takes; `port` is where it takes them."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.port = port
@@ -72,16 +83,37 @@ def smtp_sink() -> Iterator[Sink]:
         sink.close()
 
 
-def throughput(system: System, sink: Sink, count: int, size: int, connections: int) -> tuple[float, float]:
-    """(messages a second from the first connection to the last message in the sink, CPU ms a message).
+@contextmanager
+def rest_sink(shape: str) -> Iterator[Sink]:
+    """A running REST API of this shape."""
+    process = subprocess.Popen([sys.executable, "-m", "bench.rest_sink", "--shape", shape], stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None
+    sink = Sink(int(process.stdout.readline()), process)
+    try:
+        yield sink
+    finally:
+        sink.close()
 
-    One connection for each message, at most `connections` at once.
-    """
+
+def throughput(system: System, sink: Sink, count: int, size: int, connections: int) -> Run:
+    """From the first connection to the last message in the sink. One connection for each message, at most `connections` at once."""
     before, cpu, start = sink.taken, system.cpu(), time.perf_counter()
+    _send(system, count, size, connections)
+    seconds = sink.wait(before + count) - start
+    return Run(count / seconds, (system.cpu() - cpu) * 1000 / count)
+
+
+def intake(system: System, count: int, size: int, connections: int) -> Run:
+    """From the first connection to the last 250."""
+    cpu, start = system.cpu(), time.perf_counter()
+    _send(system, count, size, connections)
+    seconds = time.perf_counter() - start
+    return Run(count / seconds, (system.cpu() - cpu) * 1000 / count)
+
+
+def _send(system: System, count: int, size: int, connections: int) -> None:
     options = ["-s", str(connections), "-m", str(count), "-l", str(size), "-f", SENDER, "-t", RECIPIENT]
     subprocess.run(["smtp-source", *options, f"127.0.0.1:{system.port}"], check=True, timeout=_PATIENCE)
-    seconds = sink.wait(before + count) - start
-    return count / seconds, (system.cpu() - cpu) * 1000 / count
 
 
 class StampingSink:
@@ -128,6 +160,18 @@ class StampingSink:
 
     def close(self) -> None:
         """Take no more connections."""
+        self._server.close()
+
+
+class SilentSink:
+    """A server that takes connections, which is the kernel's work, and never says a word."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port: int = self._server.getsockname()[1]
+
+    def close(self) -> None:
+        """End every connection."""
         self._server.close()
 
 

@@ -67,10 +67,18 @@ postlog   unix-dgram n - n - 1 postlogd
 _RELAY_YAML = """\
 version: 1
 listen: [{{name: bench, address: "127.0.0.1:{port}"}}]
-providers: {{sink: {{type: smtp, host: 127.0.0.1, port: {sink}, tls: none}}}}
+providers: {{sink: {provider}}}
 queue: {{spool: {directory}/spool}}
 admin: {{listen: ["unix:{directory}/admin.sock"]}}
 """
+
+# Providers of relay, with the port of their sink left open.
+SMTP = "{{type: smtp, host: 127.0.0.1, port: {port}, tls: none}}"
+REST = {
+    "ses": "{{type: ses, region: eu-west-1, access_key_id: AKIAIOSFODNN7EXAMPLE, "
+    'secret_access_key: wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY, base_url: "http://127.0.0.1:{port}"}}',
+    "postmark": '{{type: postmark, token: 00000000-0000-4000-8000-000000000000, base_url: "http://127.0.0.1:{port}"}}',
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,11 @@ class System:
         """MiB of memory over all its processes; `VmHWM` gives the peak since `reset_peak`."""
         lines = (line for pid in self._pids() for line in _read(f"/proc/{pid}/status").splitlines())
         return sum(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) / 1024
+
+    def pss(self) -> float:
+        """MiB of memory over all its processes, where what several of them share counts once."""
+        lines = (line for pid in self._pids() for line in _read(f"/proc/{pid}/smaps_rollup").splitlines())
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
     def reset_peak(self) -> None:
         """Let VmHWM start again from what is in use now."""
@@ -112,11 +125,19 @@ def missing() -> list[str]:
     return [program for program in NEEDED if shutil.which(program) is None]
 
 
-def versions() -> str:
-    """What was measured on what, in one line."""
+def machine(directory: Path) -> str:
+    """What was measured on what, in one line; `directory` is where queues and spools are."""
     release = ".".join(platform.release().split(".")[:2])
     postfix = subprocess.run(["postconf", "-h", "mail_version"], capture_output=True, text=True, check=False).stdout.strip()
-    return f"Python {platform.python_version()}, Postfix {postfix}, Linux {release}, {os.cpu_count()} CPUs"
+    cpus = f"{os.cpu_count()} CPUs"
+    return f"Python {platform.python_version()}, Postfix {postfix}, Linux {release}, {cpus}, spool and queue on {_file_system(directory)}"
+
+
+def _file_system(directory: Path) -> str:
+    """The kind of file system that `directory` is on."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    above = [(place, kind) for _, place, kind, *_ in mounts if directory.resolve().is_relative_to(place)]
+    return max(above, key=lambda mount: len(mount[0]))[1]
 
 
 def free_port() -> int:
@@ -168,12 +189,12 @@ def _postfix(config: Path, verb: str) -> None:
 
 
 @contextmanager
-def relay(directory: Path, sink: int) -> Iterator[System]:
-    """`relay serve` with one SMTP provider, the sink."""
+def relay(directory: Path, provider: str) -> Iterator[System]:
+    """`relay serve` with one provider, given as YAML in one line."""
     port = free_port()
     directory.mkdir(parents=True)
     config = directory / "relay.yaml"
-    config.write_text(_RELAY_YAML.format(directory=directory, port=port, sink=sink))
+    config.write_text(_RELAY_YAML.format(directory=directory, port=port, provider=provider))
     config.chmod(0o600)
     with (directory / "mail.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "relay", "serve", "-c", config], stdout=log, stderr=log)
