@@ -60,6 +60,7 @@ def ca_file(directory: Path) -> str:
 def server_tls(*names: str) -> ssl.SSLContext:
     """A server context with a certificate for `names` (default: localhost and 127.0.0.1)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # some builds of Python begin lower
     _authority().issue_cert(*(names or ("localhost", "127.0.0.1"))).configure_cert(context)
     return context
 
