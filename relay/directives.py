@@ -112,7 +112,10 @@ def _gather(
             spelt = whole.partition(b":")[0].decode("ascii").strip()
             metadata.setdefault(below.removeprefix(_METADATA), (spelt[len(prefix + _METADATA) :], value))
         elif below in names and value:
-            found.setdefault(names[below], (name, value))
+            directive = names[below]
+            if directive == "message_tags" and directive in found:  # a list, which some write as a field for each of its members
+                value = f"{found.pop(directive)[1]},{value}"
+            found.setdefault(directive, (name, value))
 
 
 def _spread(found: dict[str, tuple[str, str]], metadata: dict[str, tuple[str, str]], ignored: list[str]) -> None:

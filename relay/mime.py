@@ -42,6 +42,7 @@ _EXTENDED = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*?)")
 _UNSAFE_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 _MAX_NAME = 255
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_BASE64_BLOCK = 57 * 1024  # octets; 1024 whole lines
 _QP_OVERHEAD = 6  # base64 costs a third; quoted-printable two octets for each 8-bit one
 
 
@@ -486,8 +487,9 @@ def _to_quoted_printable(content: bytes) -> bytes:
 
 
 def _to_base64(content: bytes, ends_line: bool) -> bytes:
-    plain = binascii.b2a_base64(content, newline=False)
-    lines = b"\r\n".join(plain[start : start + 76] for start in range(0, len(plain), 76))
+    """In blocks: joining the lines of a large message takes two times its size for them alone."""
+    blocks = (binascii.b2a_base64(content[at : at + _BASE64_BLOCK], newline=False) for at in range(0, len(content), _BASE64_BLOCK))
+    lines = b"\r\n".join(b"\r\n".join(plain[at : at + 76] for at in range(0, len(plain), 76)) for plain in blocks)
     return lines + b"\r\n" if ends_line else lines
 
 

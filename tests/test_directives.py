@@ -37,7 +37,7 @@ def block(text: str) -> bytes:
         ),
         ("X-Relay-Configuration-Set: ours\nX-SES-CONFIGURATION-SET: theirs\n", Directives(configuration_set="ours")),
         ("X-SES-MESSAGE-TAGS: a=b, Order = 7=8 ,\n\tempty=\n", Directives(metadata={"a": "b", "Order": "7=8", "empty": ""})),
-        ("X-SES-Message-Tags: a=b\nX-SES-Message-Tags: c=d\n", Directives(metadata={"a": "b"})),
+        ("X-SES-Message-Tags: a=b\nX-SES-Message-Tags: c=d, a=e\n", Directives(metadata={"a": "b", "c": "d"})),
         ("X-SES-Message-Tags: Campaign=winter, tag=other\n", Directives(tag="winter", metadata={"Campaign": "winter", "tag": "other"})),
         ("X-SES-Message-Tags: category=a\nX-PM-Tag: b\n", Directives(tag="b", metadata={"category": "a"})),
         ("X-SES-Message-Tags: k=theirs\nX-PM-Metadata-K: postmark's\n", Directives(metadata={"K": "postmark's"})),

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent / "relay"
 WORDS = {"model", "errors", "address", "header"}
 JUDGEMENT = [
     {"edits", "mailboxes", "mime", "directives", "schedule", "verdicts", "views", "smtp_protocol", "transports.esmtp", "transports.presets"}
-    | {"transports.replies"},
-    {"dsn", "fidelity", "routing", "pauses"},
+    | {"transports.replies", "transports.singles"},
+    {"dsn", "fidelity", "reencoding", "routing", "pauses"},
 ]
 CONTRACTS = {"spool.base", "transports.base", "transports.net", "sockets", "certificates", "users"}
 OUTSIDE = {"config", "spool", "log", "metrics", "systemd", "transports.http", "transports.conversation"}

@@ -427,6 +427,17 @@ def test_to_seven_bit(header_lines: str, body: bytes, expected: bytes) -> None:
     assert expected == mime.to_seven_bit(data)
 
 
+@pytest.mark.parametrize("size", [57 * 1024 - 2, 57 * 1024, 57 * 1024 + 2, 200_000])
+def test_base64_of_more_than_a_block(size: int) -> None:
+    """However large a part is, its base64 has lines of 76 octets but for the last one."""
+    body = "é".encode() * (size // 2)
+    encoded = mime.parse(mime.to_seven_bit(b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + body))
+    *lines, last, end = encoded.raw().split(b"\r\n")
+    assert {76} == set(map(len, lines))
+    assert (True, b"") == (0 < len(last) <= 76, end)
+    assert body == encoded.decoded()
+
+
 def test_only_the_leaves_that_need_it_change() -> None:
     """The other parts, the preamble and the epilogue stay byte for byte."""
     plain = "Content-Type: text/plain\r\n\r\nplain"

@@ -168,6 +168,11 @@ def configuration_set(fields: bytes) -> str:
     return header.text(header.first(fields, "x-ses-configuration-set"))
 
 
+def contact_list(fields: bytes) -> bool:
+    """Whether stamped fields ask Amazon SES to manage subscriptions by a contact list."""
+    return bool(header.first(fields, "x-ses-list-management-options"))
+
+
 _Fields = list[tuple[str, bytes]]
 
 
@@ -187,11 +192,12 @@ def _with_variable(own: _Fields, queue_id: str) -> _Fields:
     found = [header.value(whole) for field_name, whole in own if field_name == name]
     try:
         variables = json.loads(found[0], parse_constant=_no_constant) if found else {}
+        if len(found) > 1 or not isinstance(variables, dict) or QUEUE_ID in variables:
+            return own
+        text = json.dumps({**variables, QUEUE_ID: queue_id}, separators=("\n", ":"), allow_nan=False)  # 1e999 is read as infinity
     except (ValueError, RecursionError):
         return own
-    if len(found) > 1 or not isinstance(variables, dict) or QUEUE_ID in variables:
-        return own
-    pieces = json.dumps({**variables, QUEUE_ID: queue_id}, separators=("\n", ":")).split("\n")  # JSON text holds no line end
+    pieces = text.split("\n")  # JSON text holds no line end
     if len(", ".join(pieces)) > MAX_VARIABLES:
         return own
     return _merged(own, name, _field("X-MT-Custom-Variables", pieces, ","))

@@ -72,6 +72,7 @@ async def test_what_a_signature_covers_is_what_is_sent() -> None:
         await http.aclose()
     assert http.target("/mail") == (server.requests[0].headers["host"], server.requests[0].path)
     assert ("mail.example.com", "/mail") == door("https://Mail.Example.com:443").target("/mail")
+    assert ("[::1]:8080", "/a%20b/mail") == door("http://[::1]:8080/a b").target("/mail")
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,12 @@ STAMPS = {
     "mailtrap: no object": ("mailtrap", b"X-MT-Custom-Variables: [1]\r\n", (), b"X-MT-Custom-Variables: [1]\r\n"),
     "mailtrap: no JSON": ("mailtrap", b"X-MT-Custom-Variables: {NaN\r\n", (), b"X-MT-Custom-Variables: {NaN\r\n"),
     "mailtrap: no JSON either": ("mailtrap", b'X-MT-Custom-Variables: {"a":NaN}\r\n', (), b'X-MT-Custom-Variables: {"a":NaN}\r\n'),
+    "mailtrap: a number beyond JSON": (
+        "mailtrap",
+        b'X-MT-Custom-Variables: {"a":1e999}\r\n',
+        (),
+        b'X-MT-Custom-Variables: {"a":1e999}\r\n',
+    ),
     "mailtrap: two fields": ("mailtrap", b"X-MT-Custom-Variables: {}\r\n" * 2, (), b"X-MT-Custom-Variables: {}\r\n" * 2),
     "mailtrap: no room for ours": (
         "mailtrap",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,9 @@ from relay.model import Verdict
 from relay.transports import replies
 from relay.transports.conversation import Lost
 from relay.transports.esmtp import Reply
-from relay.transports.smtp.judging import blotted, judged
+from relay.transports.smtp.judging import About, blotted, judged
 
+ABOUT = About(("app@example.com", "list@bounce.example.com"), ("a@example.net", "b@example.net", "colleague@example.com"), "shop")
 REMOTE = "smtp.example.net[192.0.2.1]:587"
 VERIFY = "554 Message rejected: Email address is not verified. The following identities failed the check in region EU-WEST-1: "
 # Dialect, stage, reply -> verdict, enhanced status, identity; as the documentation of the providers has them.
@@ -44,6 +47,9 @@ ROWS = [
     ("ses", "dot", VERIFY + "App <app@Example.com>, example.com", Verdict.CONFIG, "4.7.1", "domain=example.com"),
     ("ses", "dot", VERIFY + "arn:aws:ses:eu-west-1:1:identity/bounce.example.com.", Verdict.CONFIG, "4.7.1", "domain=bounce.example.com"),
     ("ses", "dot", VERIFY + "someone@elsewhere.test, app@example.com", Verdict.CONFIG, "4.7.1", "domain=example.com"),
+    ("ses", "dot", VERIFY + "stranger@elsewhere.test", Verdict.CONFIG, "4.7.1", "domain=example.com"),
+    ("ses", "dot", VERIFY + "a@example.net, colleague@example.com", Verdict.PERM_RCPT, "5.7.1", ""),
+    ("ses", "dot", VERIFY + "colleague@example.com", Verdict.RETRY, "4.1.3", ""),
     ("ses", "dot", VERIFY + "a@example.net", Verdict.PERM_RCPT, "5.7.1", ""),
     ("ses", "dot", VERIFY + "b@example.net", Verdict.RETRY, "4.1.3", ""),
     ("ses", "dot", "554 Message rejected: Email address is not verified.", Verdict.CONFIG, "4.7.1", "domain=example.com"),
@@ -74,8 +80,7 @@ ROWS = [
 def test_rows(dialect: str, stage: str, reply: str, verdict: Verdict, status: str, identity: str) -> None:
     """Each documented reply has its verdict, status and identity, and a mend wherever an admin has something to do."""
     code, _, text = reply.partition(" ")
-    domains = ("example.com", "bounce.example.com")
-    found = judged(dialect, stage, Reply(int(code), text), "a@example.net", domains, "shop", REMOTE, (0.0, 0.0))
+    found = judged(dialect, stage, Reply(int(code), text), "a@example.net", ABOUT, REMOTE)
     assert (verdict, status, identity) == (found.verdict, found.status, found.identity)
     assert (found.reply, found.remote, found.own) == (reply, REMOTE, False)
     assert bool(found.mend) is (verdict in (Verdict.PAUSE, Verdict.CONFIG))
@@ -85,10 +90,10 @@ def test_rows(dialect: str, stage: str, reply: str, verdict: Verdict, status: st
 def test_identity_that_the_message_does_not_name() -> None:
     """A configuration set that is the domain's own is the domain's; without any sender's domain the message waits like others."""
     refusal = Reply(554, "Transaction failed: Configuration set <shop> does not exist")
-    found = judged("ses", "dot", refusal, "a@example.net", ("example.com",), "", REMOTE, (0.0, 0.0))
+    found = judged("ses", "dot", refusal, "a@example.net", replace(ABOUT, configuration_set=""), REMOTE)
     assert (found.identity, found.verdict) == ("domain=example.com", Verdict.CONFIG)
     assert "(the identity's default)" in found.mend
-    found = judged("ses", "dot", refusal, "a@example.net", (), "", REMOTE, (0.0, 0.0))
+    found = judged("ses", "dot", refusal, "a@example.net", About(("postmaster", "x@[nonsense]"), ("a@example.net",)), REMOTE)
     assert (found.identity, found.verdict, found.mend) == ("", Verdict.RETRY, "")
 
 
@@ -102,7 +107,7 @@ def test_any_reply(dialect: str, stage: str, code: int, text: str) -> None:
     """Any reply has an outcome; what is no refusal is never judged by a table."""
     if code < 400:
         assert replies.judge(dialect, stage, code, text) is None
-    assert judged(dialect, stage, Reply(code, text), "a@example.net", ("example.com",), "", REMOTE, (0.0, 0.0)).reply.isprintable()
+    assert judged(dialect, stage, Reply(code, text), "a@example.net", ABOUT, REMOTE).reply.isprintable()
 
 
 SECRET = "canary/+1"

@@ -6,7 +6,9 @@ import asyncio
 import dataclasses
 import json
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,6 +158,26 @@ async def test_a_service_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{server.url}/keys")
         with pytest.raises(NoKeys, match="AWS keys: timed out; look why the places where the AWS tools look do not answer"):
             await found(seconds=0.2).keys()
+
+
+async def test_a_command_that_waits_for_somebody(tmp_path: Path) -> None:
+    """However often it is asked for keys meanwhile, one command runs, in a thread that the end of the process does not wait for;
+    what it says in the end counts."""
+    before = set(threading.enumerate())
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process(tmp_path, f"cat {pipe}")
+    source = Found("own", "eu-west-1", 0.2)
+    for _ in range(3):
+        with pytest.raises(NoKeys, match="AWS keys: timed out"):
+            await source.keys()
+    [thread] = set(threading.enumerate()) - before
+    assert thread.daemon
+    source._timeout = 10.0
+    asked = [asyncio.create_task(source.keys()) for _ in range(3)]
+    said = {"Version": 1, "AccessKeyId": "AKIDLATE", "SecretAccessKey": SECRET}
+    await asyncio.to_thread(pipe.write_text, json.dumps(said))
+    assert [Keys("AKIDLATE", SECRET)] * 3 == await asyncio.gather(*asked)
 
 
 async def test_keys_that_are_refused_are_looked_for_again(tmp_path: Path) -> None:

@@ -122,6 +122,13 @@ class Follows:
     paused: str = ""  # how the pause is logged
     bounced: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes = b""  # an answer that is not the API's
+
+    def answer(self) -> Response:
+        """As the server gives it: the code in a header, with what AWS puts behind it."""
+        body = self.raw or json.dumps({"message": self.text}).encode()
+        code = {"x-amzn-ErrorType": f"{self.code}:http://internal.amazon.com/coral/com.amazon.coral.service/"} if self.code else {}
+        return Response(self.http, body, {**code, **self.headers})
 
 
 ERRORS = {
@@ -238,6 +245,113 @@ ERRORS = {
         "dsn=5.7.1, status=bounced (400 MessageRejected: Email address is not verified.",
         bounced=True,
     ),
+    "rate by status 400": Follows(
+        400,
+        "ThrottlingException",
+        "Maximum sending rate exceeded.",
+        Verdict.THROTTLE,
+        "dsn=4.7.28, status=deferred (400 Throttling: Maximum sending rate exceeded.",
+        paused="provider ses throttled",
+    ),
+    "daily quota by status 429": Follows(
+        429,
+        "TooManyRequestsException",
+        "Daily message quota exceeded.",
+        Verdict.PAUSE,
+        "dsn=4.7.28, status=deferred (429 TooManyRequests: Daily message quota exceeded.",
+        paused="provider ses paused: 429 TooManyRequests: Daily message quota exceeded.",
+    ),
+    "daily quota by a text alone": Follows(
+        400,
+        "",
+        "Daily message quota exceeded.",
+        Verdict.PAUSE,
+        "dsn=4.7.28, status=deferred (400: not an answer of Amazon SES: Daily message quota exceeded.",
+        paused="provider ses paused",
+    ),
+    "limit": Follows(
+        400,
+        "LimitExceededException",
+        "x",
+        Verdict.PAUSE,
+        "dsn=4.7.28, status=deferred (400 LimitExceeded: x",
+        paused="provider ses paused",
+    ),
+    "suspended, and the message is blamed": Follows(
+        400,
+        "MessageRejected",
+        "Sending suspended for this account. For more information, please check the inbox.",
+        Verdict.PAUSE,
+        "dsn=4.7.0, status=deferred (400 MessageRejected: Sending suspended for this account.",
+        paused="Amazon has suspended sending for this account",
+    ),
+    "paused, and the request is blamed": Follows(
+        400,
+        "BadRequestException",
+        "Sending paused for this account. For more information, please check the inbox.",
+        Verdict.PAUSE,
+        "dsn=4.7.0, status=deferred (400 BadRequest: Sending paused for this account.",
+        paused="sending is paused for the account in eu-west-1",
+    ),
+    "not allowed, and the request is blamed": Follows(
+        400,
+        "BadRequestException",
+        "Access denied",
+        Verdict.PAUSE,
+        "dsn=4.7.1, status=deferred (400 BadRequest: Access denied",
+        paused="provider ses paused: 400 BadRequest",
+    ),
+    "set paused, and the message is blamed": Follows(
+        400,
+        "MessageRejected",
+        "Sending paused for configuration set transactional",
+        Verdict.CONFIG,
+        "dsn=4.7.0, status=deferred (400 MessageRejected: Sending paused",
+        paused="configuration_set=transactional",
+    ),
+    "wrong key, older name": Follows(
+        403,
+        "InvalidClientTokenId",
+        "x",
+        Verdict.PAUSE,
+        "dsn=4.7.8, status=deferred (403 InvalidClientTokenId: x",
+        paused="provider ses paused",
+    ),
+    "no signature": Follows(
+        403,
+        "MissingAuthenticationToken",
+        "x",
+        Verdict.PAUSE,
+        "dsn=4.7.8, status=deferred (403 MissingAuthenticationToken: x",
+        paused="provider ses paused",
+    ),
+    "half a signature": Follows(
+        400,
+        "IncompleteSignature",
+        "x",
+        Verdict.PAUSE,
+        "dsn=4.7.8, status=deferred (400 IncompleteSignature: x",
+        paused="provider ses paused",
+    ),
+    "clock": Follows(
+        400,
+        "RequestExpired",
+        "x",
+        Verdict.PAUSE,
+        "dsn=4.7.8, status=deferred (400 RequestExpired: x",
+        paused="check this host's clock",
+    ),
+    "captive portal": Follows(200, "", "", Verdict.UNKNOWN, "may be delivered twice", raw=b"<html>please log in</html>"),
+    "redirect": Follows(
+        307,
+        "",
+        "",
+        Verdict.RETRY,
+        "status=deferred (307: not an answer",
+        headers={"Location": "http://127.0.0.1:1/"},
+        raw=b"<html>",
+    ),
+    "error page": Follows(502, "", "", Verdict.UNKNOWN, "may be delivered twice", raw=b"<html>"),
     "service error": Follows(500, "InternalServiceErrorException", "x", Verdict.UNKNOWN, "may be delivered twice"),
     "unavailable": Follows(503, "ServiceUnavailableException", "x", Verdict.RETRY, "dsn=4.3.0, status=deferred (503 ServiceUnavailable: x"),
     "busy": Follows(
@@ -262,7 +376,7 @@ async def test_what_follows(stage: Stage, what: str) -> None:
     def answer(request: object) -> Response:
         if server.requests:
             return Response(200, b'{"MessageId":"the bounce"}')
-        return Response(error.http, json.dumps({"message": error.text}).encode(), {"x-amzn-ErrorType": error.code, **error.headers})
+        return error.answer()
 
     async with HttpServer(answer) as server:
         settings = SesSettings("ses", "eu-west-1", "AKIDEXAMPLE", "x" * 40, base_url=server.url, configuration_set="transactional")

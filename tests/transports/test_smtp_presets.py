@@ -264,6 +264,37 @@ async def test_own_control_fields_go_out(tmp_path: Path, name: str, fields: byte
     assert b"SIZE=%d" % len(server.mails[0].message) in server.mails[0].mail
 
 
+async def test_fields_that_amazon_ses_takes_once(tmp_path: Path) -> None:
+    """Of a field that SES takes once the first goes along, and the preview says so; other providers get all of them."""
+    one = controlled(b"Subject: a\r\nSubject: b\r\nX-Twice: a\r\nX-Twice: b\r\nReferences: <1@x>\r\n <2@x>\r\nReferences: <3@x>\r\n")
+    server = SmtpServer()
+    async with door(SES, server, tmp_path) as transport:
+        [preview] = await transport.preview(one)
+        assert (await only(transport, one)).verdict is Verdict.OK
+    [mail] = server.mails
+    assert [1, 2, 1] == [mail.message.count(field) for field in (b"Subject:", b"X-Twice:", b"References:")]
+    assert b"References: <1@x>\r\n <2@x>\r\n" in mail.message
+    assert b"SIZE=%d" % len(mail.message) in mail.mail
+    assert mail.message == preview.body
+    assert ["of 2 Subject fields only the first goes along", "of 2 References fields only the first goes along"] == [
+        loss.what for loss in preview.losses
+    ]
+    server = SmtpServer()
+    async with door(MAILTRAP, server, tmp_path) as transport:
+        assert (await only(transport, one)).verdict is Verdict.OK
+    assert 2 == server.mails[0].message.count(b"Subject:")
+
+
+@pytest.mark.parametrize("name", ["From", "Sender"])
+async def test_two_who_speak(tmp_path: Path, name: str) -> None:
+    """Two From or two Sender fields are not for us to choose from: another provider of the route may carry the message."""
+    server = SmtpServer()
+    async with door(SES, server, tmp_path) as transport:
+        with pytest.raises(CannotCarry, match=f"there are 2 {name} fields") as caught:
+            await transport.prepare(job(data=f"From: a@x.test\r\n{name}: b@x.test\r\nSender: c@x.test\r\n\r\n".encode()))
+    assert ("5.6.3", 0) == (caught.value.status, server.connections)
+
+
 async def test_controls_of_a_listener(tmp_path: Path) -> None:
     """A listener's app controls only in the dialects that the listener obeys."""
     server = SmtpServer()
@@ -329,6 +360,16 @@ async def test_fifty_recipients(tmp_path: Path) -> None:
     assert [50, 50, 20] == [len(mail.rcpts) for mail in server.mails]
 
 
+async def test_a_contact_list_has_a_transaction_for_each_recipient(tmp_path: Path) -> None:
+    """Amazon SES puts a contact's own link to unsubscribe into such a message."""
+    server = SmtpServer()
+    async with door(SES, server, tmp_path, controls={"local": ("ses",)}) as transport:
+        for listener in ("local", "deaf"):
+            data = b"From: app@example.com\r\nX-SES-List-Management-Options: news\r\n\r\n"
+            assert len(await send(transport, replace(job("a@x.test", "b@x.test", data=data), listener=listener))) == 2
+    assert [[b"<a@x.test>"], [b"<b@x.test>"], [b"<a@x.test>", b"<b@x.test>"]] == [mail.rcpts for mail in server.mails]
+
+
 async def test_messages_of_one_connection(tmp_path: Path) -> None:
     """After a connection's number of messages a new one is opened."""
     server = SmtpServer()
@@ -371,6 +412,14 @@ async def test_who_notifies(extensions: tuple[str, ...], expected: list[bool]) -
     assert expected == [outcome.notifies for outcome in found.values()]
 
 
+async def test_nobody_notifies_who_is_not_asked_to(tmp_path: Path) -> None:
+    """Where a null reverse-path was replaced, NOTIFY=NEVER went out whatever the recipient asked for, so the server owes nothing."""
+    server = SmtpServer(extensions=("DSN",))
+    async with door(MAILTRAP, server, tmp_path) as transport:
+        assert not (await only(transport, job(Recipient("a@x.test", frozenset({Notify.SUCCESS})), sender=""))).notifies
+    assert [b"<a@x.test> NOTIFY=NEVER"] == server.mails[0].rcpts
+
+
 # Verdicts with identities.
 
 
@@ -405,6 +454,26 @@ async def test_recipients_of_an_account_in_the_sandbox(tmp_path: Path) -> None:
     async with door(SES, SmtpServer({"dot": text}), tmp_path) as transport:
         found = await send(transport, job("a@x.test", "b@x.test"))
     assert [Verdict.RETRY, Verdict.PERM_RCPT] == [outcome.verdict for outcome in found.values()]
+
+
+async def test_a_colleague_of_an_account_in_the_sandbox(tmp_path: Path) -> None:
+    """A recipient at the sender's own domain who is not verified is refused as any other: the sender's mail is not paused for him."""
+    text = "554 Message rejected: Email address is not verified. The following identities failed the check in region EU-WEST-1: "
+    async with door(SES, SmtpServer({"dot": text + "bob@example.com"}), tmp_path) as transport:
+        assert Verdict.PERM_RCPT is (await only(transport, job("bob@example.com"))).verdict
+        found = await only(transport, job("bob@example.com", sender="bob@example.com"))
+        assert (Verdict.CONFIG, "domain=example.com") == (found.verdict, found.identity)
+
+
+async def test_a_sender_field_that_is_not_verified(tmp_path: Path) -> None:
+    """SES checks the Sender field too: the finding is about its domain, which the job names."""
+    text = "554 Message rejected: Email address is not verified. The following identities failed the check in region EU-WEST-1: "
+    data = b"From: app@example.com\r\nSender: list@lists.example\r\n\r\n"
+    async with door(SES, SmtpServer({"dot": text + "list@lists.example"}), tmp_path) as transport:
+        [one] = await transport.prepare(job(data=data))
+        [outcome] = (await transport.attempt([one])).values()
+    assert (Verdict.CONFIG, "domain=lists.example") == (outcome.verdict, outcome.identity)
+    assert ("domain=example.com", "domain=lists.example") == tuple(transport.identity(one))
 
 
 @pytest.mark.parametrize(

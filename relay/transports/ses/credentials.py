@@ -8,7 +8,11 @@ Fails with NoKeys, which says what to do.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import functools
 import importlib
+import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -74,27 +78,36 @@ class Chain(Protocol):
 
 
 class Found:
-    """Keys that are found where the AWS tools find them, and renewed before they expire. One look at a time."""
+    """Keys that are found where the AWS tools find them, and renewed before they expire. One look at a time, for all who ask."""
 
     def __init__(self, profile: str, region: str, timeout: float) -> None:
         self.source = f"profile {profile}" if profile else "the places where the AWS tools look"
         self._profile = profile
         self._region = region
         self._timeout = timeout
-        self._lock = asyncio.Lock()
         self._chain: Chain | None = None
+        self._look: asyncio.Future[Chain] | None = None
 
     async def keys(self) -> Keys:
-        """The keys, renewed in a thread when they soon expire. Raises NoKeys, also after `timeout` seconds."""
+        """The keys, renewed in a thread when they soon expire. Raises NoKeys, also after `timeout` seconds; the look goes on then,
+        and who asks next waits for the same one."""
+        chain = self._chain
+        if chain is not None and chain.fresh:
+            return chain.keys
+        if self._look is None:
+            self._chain = None  # what fails is looked up from the start the next time: files may have been mended
+            self._look = _beside(functools.partial(self._load, chain))
+            self._look.add_done_callback(self._looked)
         try:
-            async with asyncio.timeout(self._timeout), self._lock:
-                chain = self._chain
-                if chain is None or not chain.fresh:
-                    self._chain = None  # what fails is looked up from the start the next time: files may have been mended
-                    self._chain = chain = await asyncio.to_thread(self._load, chain)
-                return chain.keys
+            async with asyncio.timeout(self._timeout):
+                return (await asyncio.shield(self._look)).keys
         except TimeoutError as error:
             raise NoKeys("AWS keys: timed out", f"look why {self.source} do not answer (aws sts get-caller-identity)") from error
+
+    def _looked(self, look: asyncio.Future[Chain]) -> None:
+        self._look = None
+        if not look.cancelled() and look.exception() is None:
+            self._chain = look.result()
 
     def forget(self) -> None:
         """Begin from the start the next time."""
@@ -109,6 +122,21 @@ class Found:
             chain = aws.Botocore(self._profile, self._region)
         chain.load()
         return chain
+
+
+def _beside(work: Callable[[], Chain]) -> asyncio.Future[Chain]:
+    """What `work` returns or raises, from a thread of its own, which the end of the process does not wait for: a command that gives
+    keys may wait for a person, and must take no thread from those who encode mail."""
+    done: concurrent.futures.Future[Chain] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="aws-keys", daemon=True).start()
+    return asyncio.wrap_future(done)
 
 
 def credentials(settings: SesSettings) -> Credentials:

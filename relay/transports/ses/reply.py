@@ -75,6 +75,21 @@ _ROWS: Mapping[str, tuple[Verdict, str, str]] = {
     "OptInRequired": (Verdict.PAUSE, "4.7.1", _DENIED),
     "ConcurrentModification": (Verdict.RETRY, "4.3.0", ""),
 }
+# What a refusal of the message, or one with a code that has no row, is really about. Only where the text begins so: a refusal of
+# the message may quote the message. The API gives the texts of its SMTP door under codes that blame the message.
+_ACCOUNT = r"(?:sending|(?:the |this |your )?account)"
+_BY_TEXT = tuple(
+    (re.compile(pattern, re.I), code)
+    for pattern, code in (
+        (r".{0,20}\bdaily message quota", "DailyQuotaExceeded"),
+        (r".{0,20}\bmaximum (?:\S+ )*sending rate", "MaxSendingRateExceeded"),
+        (r"sending (?:is )?(?:paused|suspended|disabled|shut down) for (?:the )?configuration set", "ConfigurationSetSendingPaused"),
+        (r"configuration set \S+ does not exist", "ConfigurationSetDoesNotExist"),
+        (rf"{_ACCOUNT}\b[^.:]{{0,60}}\bsuspended", "AccountSuspended"),
+        (rf"{_ACCOUNT}\b[^.:]{{0,60}}\b(?:paused|disabled|shut down)", "AccountSendingPaused"),
+        (r"access denied|user \S+ is not authorized to perform", "AccessDenied"),
+    )
+)
 _SIGNING = frozenset({_KEYS, _EXPIRED})
 _SKEW_CODES = frozenset({"RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"})
 _SKEW_TEXT = re.compile(r"signature (?:expired|not yet current)", re.I)
@@ -130,10 +145,11 @@ def read(answer: Answer, request: Payload, asker: Asker) -> dict[str, Outcome]:
             send_s=answer.send_s,
         )
         return dict.fromkeys(request.recipients, taken)
-    verdict, status, mend = _judged(answer, reply, asker)
+    code = _meant(answer, reply)
+    verdict, status, mend = _judged(answer, reply, code, asker)
     identity = ""
     if verdict is Verdict.CONFIG:
-        kind = _kind(reply, request)
+        kind = _kind(code, reply, request)
         identity = f"{kind}={_names(request)[kind]}"
         mend = mend or _MISSING[kind]
     refusal = Outcome(
@@ -196,23 +212,32 @@ def _said(answer: Answer, reply: _Reply) -> str:
     return f"{said} (request {number})" if re.fullmatch(r"[\w-]{1,64}", number) else said
 
 
-def _judged(answer: Answer, reply: _Reply, asker: Asker) -> tuple[Verdict, str, str]:
-    """Verdict, enhanced status and mend, the one with its blanks."""
+def _meant(answer: Answer, reply: _Reply) -> str:
+    """The code that says what the reply is about: its own, or the one that its text stands for."""
+    row = _ROWS.get(reply.code)
+    ours = reply.documented or answer.body.startswith(b"{")  # what stands in front of the API has texts of its own
+    if ours and answer.status // 100 == 4 and (row is None or row[0] is Verdict.PERM_MSG):
+        return next((code for pattern, code in _BY_TEXT if pattern.match(reply.text)), reply.code)
+    return reply.code
+
+
+def _judged(answer: Answer, reply: _Reply, code: str, asker: Asker) -> tuple[Verdict, str, str]:
+    """Verdict, enhanced status and mend, the one with its blanks, of a reply that means `code`."""
     text = reply.text.lower()
-    row = _ROWS.get(reply.code) if answer.status >= 400 else None  # a 2xx with an error in it says both
+    row = _ROWS.get(code) if answer.status >= 400 else None  # a 2xx with an error in it says both
     if row is None:
         verdict = verdicts.http(answer.status, documented=reply.documented)
         return verdict, verdicts.status(verdict), _key_mend(reply, _KEYS, asker) if answer.status == 401 else _FORBIDDEN
     verdict, status, mend = row
-    # A refusal of the message may quote the message, so there only a text that begins so counts.
-    about_rate = text if verdict in (Verdict.THROTTLE, Verdict.PAUSE) else text[:40]
-    if "daily message quota" in about_rate:
+    if verdict in (Verdict.THROTTLE, Verdict.PAUSE) and "daily message quota" in text:
         return _ROWS["DailyQuotaExceeded"]
-    if "maximum sending rate" in about_rate or (reply.code == "LimitExceeded" and _RATE.search(text)):
+    if verdict in (Verdict.THROTTLE, Verdict.PAUSE) and (
+        "maximum sending rate" in text or (code == "LimitExceeded" and _RATE.search(text))
+    ):
         return _ROWS["MaxSendingRateExceeded"]
     if verdict is Verdict.PERM_MSG and text.startswith(_UNVERIFIED):
         return Verdict.CONFIG, "4.7.1", _VERIFY
-    if reply.code == "SendingPaused" and "configuration set" in text:
+    if code == "SendingPaused" and "configuration set" in text:
         return _ROWS["ConfigurationSetSendingPaused"]
     if mend in _SIGNING or not mend:
         mend = _key_mend(reply, mend, asker)
@@ -253,11 +278,11 @@ def _names(request: Payload) -> dict[str, str]:
     return {**{kind: name for kind, name in named.items() if name}, "domain": request.domains[0]}
 
 
-def _kind(reply: _Reply, request: Payload) -> str:
+def _kind(code: str, reply: _Reply, request: Payload) -> str:
     names = _names(request)
-    if reply.code.startswith("ConfigurationSet") or reply.code == "SendingPaused":
+    if code.startswith("ConfigurationSet") or code == "SendingPaused":
         return "configuration_set" if request.configuration_set else "domain"
-    if reply.code != "NotFound":
+    if code != "NotFound":
         return "domain"
     words = {"configuration_set": "configuration set", "contact_list": "list", "tenant": "tenant"}
     text = reply.text.lower()

@@ -4,7 +4,7 @@ The header stays what the app wrote, and `Destination` is the envelope: all reci
 mode SES takes no header from it and its events list the recipients flat. FromEmailAddress and ReplyToAddresses are never
 given: they would replace header fields. Nor is FeedbackForwardingEmailAddress: SES refuses one that is not verified, and an
 envelope's reverse-path often is not. Changed beyond the edits are only parts with 8-bit text or lines over 998 octets (never
-signed ones), and a field that SES wants once goes once.
+signed ones), header lines over 998 octets, which are folded, and a field that SES wants once goes once.
 
 Everything that SES is known to refuse is found before sending, and then CannotCarry names each reason, so that another
 provider of the route may carry the message. Pure.
@@ -22,10 +22,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from relay import address, directives, edits, fidelity, header, mime
+from relay import address, directives, edits, fidelity, mime, reencoding
 from relay.errors import CannotCarry
 from relay.fidelity import Loss
 from relay.model import Edit, Facts
+from relay.transports import singles
 
 PATH = "/v2/email/outbound-emails"
 MAX_RECIPIENTS = 50
@@ -41,20 +42,6 @@ BLOCKED_ENDINGS = frozenset(
         "reg scf scr sct shb shs sys ps1 ps1xml ps2 ps2xml psc1 psc2 tmp url vb vbe vbs vps vsmacros vss vst vsw vxd ws wsc wsf wsh xnk"
     ).split()
 )
-# Fields that may stand only once; SES refuses a message with two of them (`Duplicate header 'X'.`).
-SINGLE_FIELDS = frozenset(
-    (  # noqa: SIM905
-        "accept-language acceptlanguage archived-at auto-submitted bounces-to comments content-alternative content-base content-class "
-        "content-description content-disposition content-duration content-id content-language content-length content-location content-md5 "
-        "content-transfer-encoding content-type date delivered-to disposition-notification-options disposition-notification-to "
-        "dkim-signature domainkey-signature errors-to from importance in-reply-to keywords list-archive list-help list-id list-owner "
-        "list-post list-subscribe list-unsubscribe list-unsubscribe-post message-context message-id mime-version organization "
-        "original-from original-message-id original-recipient original-subject precedence priority references reply-to return-path "
-        "return-receipt-to sender solicitation sensitivity subject thread-index thread-topic user-agent vbr-info"
-    ).split()
-)
-_SENDERS = ("from", "sender")  # two of these would be a question of who is speaking: such mail is refused
-
 _PIECE = 48 * 1024  # octets of the message in one piece of base64; divisible by 3
 _OPENING = b'{"Content":{"Raw":{"Data":"'
 _CLOSING = b'"}},'
@@ -186,20 +173,17 @@ class _Draft:
 
     def message(self, message: bytes, block: bytes, facts: Facts, changes: Sequence[Edit]) -> tuple[bytes, memoryview]:
         """Header block and rest as they leave."""
-        hidden = edits.strip(block, changes)  # what nobody may see is out before anything is encoded anew
-        shown = message if hidden == block else hidden + message[len(block) :]
-        encoded = self._seven_bit(shown, facts)
-        head, at = (hidden, len(hidden)) if encoded is shown else header.split(encoded)
-        ended = message.startswith(b"\r\n", len(block))  # where no empty line was, the edits bring one
-        body = memoryview(encoded)[len(head) if ended else at :]
-        head = self._once(edits.apply(head, changes))
-        self._read_addresses(head)
-        self._look_at_files(encoded)
-        size = (len(head) + len(body) + 2) // 3 * 4
+        head, body = self._seven_bit(message, block, facts, changes) or (block, memoryview(message)[len(block) :])
+        once = singles.reduced(reencoding.folded(edits.apply(head, changes)))
+        self.reasons += once.reasons
+        self._losses += [Loss("cosmetic", what) for what in once.losses]
+        self._read_addresses(once.block)
+        self._look_at_files(message)
+        size = (len(once.block) + len(body) + 2) // 3 * 4
         if size > MAX_MESSAGE:
             self.too_big = True
             self.reasons.append(f"the message has {size:,} octets after base64; Amazon SES takes {MAX_MESSAGE:,}")
-        return head, body
+        return once.block, body
 
     def options(self) -> dict[str, object]:
         """The members of the request beside the message and its recipients."""
@@ -246,39 +230,23 @@ class _Draft:
                 refusal="" if all(forms[recipient] for recipient in group) else _REFUSAL,
             )
 
-    def _seven_bit(self, shown: bytes, facts: Facts) -> bytes:
-        """The message with 7-bit text and lines of at most 998 octets as far as it may be touched; SES breaks 8-bit text
-        when it tracks, and takes no lines over 1,000 octets."""
+    def _seven_bit(self, message: bytes, block: bytes, facts: Facts, changes: Sequence[Edit]) -> tuple[bytes, memoryview] | None:
+        """Header block and rest with 7-bit text and lines of at most 998 octets as far as they may be touched; SES breaks 8-bit
+        text when it tracks, and takes no lines over 1,000 octets. None where the message goes as it is."""
         long = facts.longest_line > mime.MAX_LINE
         for eight_bit in (True, False):
             if not (long or (eight_bit and facts.eight_bit)):
                 break
             try:
-                return mime.to_seven_bit(shown, eight_bit=eight_bit)
+                return reencoding.seven_bit(message, block, changes, eight_bit=eight_bit)
             except mime.MimeError as error:
                 if not eight_bit:
                     self.reasons.append(f"Amazon SES takes no lines over {mime.MAX_LINE} octets, and {error}")
-        return shown
-
-    def _once(self, head: bytes) -> bytes:
-        """The header block with one of each field that SES takes only once: the first."""
-        kept: list[bytes] = []
-        count: dict[str, int] = {}
-        for name, whole in header.fields(head):
-            if name in SINGLE_FIELDS:
-                count[name] = count.get(name, 0) + 1
-            if count.get(name, 0) < 2:
-                kept.append(whole)
-        for name, number in count.items():
-            if number > 1 and name in _SENDERS:
-                self.reasons.append(f"there are {number} {name.title()} fields")
-            elif number > 1:
-                self._losses.append(Loss("cosmetic", f"of {number} {name.title()} fields only the first goes along"))
-        return b"".join(kept) if any(number > 1 for number in count.values()) else head
+        return None
 
     def _read_addresses(self, head: bytes) -> None:
         """Who sends, and what SES would stumble over: it reads the address fields, and has no SMTPUTF8."""
-        for name in _SENDERS:
+        for name in ("from", "sender"):
             for box in fidelity.mailboxes_in(head, name):
                 if not address.valid(box.address):
                     self.reasons.append(f"the {name.title()} address is not one that Amazon SES takes")
@@ -289,10 +257,10 @@ class _Draft:
             if not all(box.address.isascii() for box in fidelity.mailboxes_in(head, name)):
                 self.reasons.append(f"the {name.title()} field has an address that is not ASCII")
 
-    def _look_at_files(self, encoded: bytes) -> None:
+    def _look_at_files(self, message: bytes) -> None:
         """Refuse the types of file that SES refuses; in a message beyond what we take apart it looks itself."""
         with contextlib.suppress(mime.MimeError):
-            for name in dict.fromkeys(part.filename for part in mime.parse(encoded).walk()):
+            for name in dict.fromkeys(part.filename for part in mime.parse(message).walk()):
                 ending = name.rstrip(". ").rpartition(".")[2].lower()
                 if "." in name and ending in BLOCKED_ENDINGS:
                     self.reasons.append(f"Amazon SES takes no attachment of type .{ending} ({name})")

@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from relay.errors import CannotCarry
+from relay.fidelity import Loss
 from relay.model import Job, Kind, Outcome, Recipient
 from relay.transports import esmtp, net
 from relay.transports.base import Outcomes, Preview
 from relay.transports.conversation import CLOSING, Connection, Finding, Found, Refused, Trouble
 from relay.transports.smtp import opening
-from relay.transports.smtp.judging import blotted, judged, outcome
+from relay.transports.smtp.judging import About, blotted, judged, outcome
 from relay.transports.smtp.message import BEST, Plan, plan, transaction, whole
 from relay.transports.smtp.opening import trouble
 from relay.transports.smtp.settings import SmtpSettings, by_preset
@@ -63,8 +64,8 @@ class Smtp:
     async def prepare(self, job: Job) -> Sequence[Job]:
         """Split into transactions of at most `max_recipients`. What the server can take is known only once it is asked, apart
         from what its preset knows."""
-        size = self._settings.max_recipients
         planned = plan(job, self._settings)
+        size = 1 if planned.apart else self._settings.max_recipients
         return [replace(job, recipients=job.recipients[at : at + size], plan=planned) for at in range(0, len(job.recipients), size)]
 
     async def preview(self, job: Job) -> Sequence[Preview]:
@@ -87,6 +88,7 @@ class Smtp:
                     body=await whole(what),
                     reverse_path=planned.reverse_path,
                     recipients=tuple(recipient.address for recipient in part.recipients),
+                    losses=tuple(Loss("cosmetic", what) for what in planned.losses),
                     login=(*(("--ssl-reqd",) if settings.tls == "starttls" else ()), *login),
                 )
             )
@@ -135,7 +137,7 @@ class Smtp:
         outcomes = {}
         for recipient, (stage, finding) in zip(job.recipients, found, strict=True):
             one = self._outcome(job, recipient, stage, finding, remote, times)
-            if dsn and recipient.notify and one.kind is Kind.RELAYED:
+            if dsn and recipient.notify and one.kind is Kind.RELAYED and not _plan_of(job).substituted:
                 one = replace(one, notifies=True)
             outcomes[job.queue_id, recipient.address] = one
         return outcomes
@@ -143,7 +145,8 @@ class Smtp:
     def _outcome(self, job: Job, recipient: Recipient, stage: str, finding: Finding, remote: str, times: tuple[float, float]) -> Outcome:
         settings, planned = self._settings, _plan_of(job)
         told = blotted(finding, settings.username, settings.password)
-        return judged(settings.dialect, stage, told, recipient.address, planned.domains, planned.configuration_set, remote, times)
+        about = About(planned.senders, [one.address for one in job.recipients], planned.configuration_set)
+        return judged(settings.dialect, stage, told, recipient.address, about, remote, *times)
 
     # The pool.
 

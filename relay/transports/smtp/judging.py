@@ -10,7 +10,7 @@ import binascii
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from relay import address, verdicts
@@ -60,26 +60,49 @@ def outcome(stage: str, finding: Finding, remote: str, connect_s: float = 0.0, s
     )
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a transaction names: the addresses that send, the most telling first, those of its recipients, and the configuration
+    set."""
+
+    senders: Sequence[str]
+    recipients: Sequence[str]
+    configuration_set: str = ""
+
+
 def judged(
-    dialect: str, stage: str, finding: Finding, recipient: str, domains: Sequence[str], set_: str, remote: str, times: tuple[float, float]
+    dialect: str, stage: str, finding: Finding, recipient: str, about: About, remote: str, connect_s: float = 0.0, send_s: float = 0.0
 ) -> Outcome:
-    """The outcome by the dialect's table. `domains` are the sender's, the most telling first, `set_` the configuration set."""
+    """The outcome for one of the recipients by the dialect's table."""
     row = replies.judge(dialect, stage, finding.code, finding.text) if isinstance(finding, esmtp.Reply) else None
-    if row is None or not row.kind or not domains:
+    ours = domains(about.senders)
+    if row is None or not row.kind or not ours:
         # Without a sender's domain nobody can say which identity it is: then it is a deferral like others.
-        return outcome(stage, finding, remote, *times, row=Row(Verdict.RETRY, row.status) if row and row.kind else row)
+        return outcome(stage, finding, remote, connect_s, send_s, row=Row(Verdict.RETRY, row.status) if row and row.kind else row)
     failed = replies.unverified(row, finding.text)
-    if failed and not any(_about(name, domains) for name in failed):
+    if failed and not failed & {*ours, *map(address.key, about.senders)} and failed <= set(map(address.key, about.recipients)):
         # An account in the sandbox, which may write only to addresses that are verified too. Nobody got the message.
         named = address.key(recipient) in failed
         told = Row(Verdict.PERM_RCPT, "5.7.1") if named else Row(Verdict.RETRY, _OTHERS_REFUSED)
-        return outcome(stage, finding, remote, *times, row=told)
-    domain = next((domain for domain in domains if any(_about(name, [domain]) for name in failed)), domains[0])
-    kind = row.kind if row.kind == "domain" or set_ else "domain"
-    found = outcome(stage, finding, remote, *times, row=Row(Verdict.RETRY, row.status))
-    identity = f"{kind}={domain if kind == 'domain' else set_}"
-    mend = row.mend.format(domain=domain, configuration_set=set_ or "(the identity's default)")
+        return outcome(stage, finding, remote, connect_s, send_s, row=told)
+    domain = next((domain for domain in ours if any(name.rpartition("@")[2] == domain for name in failed)), ours[0])
+    kind = row.kind if row.kind == "domain" or about.configuration_set else "domain"
+    found = outcome(stage, finding, remote, connect_s, send_s, row=Row(Verdict.RETRY, row.status))
+    identity = f"{kind}={domain if kind == 'domain' else about.configuration_set}"
+    mend = row.mend.format(domain=domain, configuration_set=about.configuration_set or "(the identity's default)")
     return replace(found, verdict=row.verdict, identity=identity, mend=mend)
+
+
+def domains(addresses: Sequence[str]) -> tuple[str, ...]:
+    """The domains of addresses as A-labels, each once; an address without one is left out."""
+    return tuple(dict.fromkeys(domain for one in addresses if (domain := _domain(one))))
+
+
+def _domain(one: str) -> str:
+    try:
+        return address.domain_ascii(address.split(one)[1])
+    except address.AddressError:
+        return ""
 
 
 def blotted(finding: Finding, username: str, password: str) -> Finding:
@@ -92,10 +115,6 @@ def blotted(finding: Finding, username: str, password: str) -> Finding:
         text = text.replace(form, "[password]")
     text = re.sub(re.escape(username) + _CRAM.pattern.decode(), "[password]", text)
     return finding if text == finding.text else replace(finding, text=text)
-
-
-def _about(name: str, domains: Sequence[str]) -> bool:
-    return name.rpartition("@")[2] in domains
 
 
 def _holds(encoded: str, username: bytes, password: bytes) -> bool:

@@ -2,7 +2,8 @@
 are known.
 
 A message leaves byte for byte as it is stored, apart from its edits, from re-encoding where the server cannot take 8 bits or
-long lines, and from the control fields of the server's dialect. RFC 5321, 6152 (8BITMIME), 6531 (SMTPUTF8), 1870 (SIZE).
+long lines (those of the header are folded), and from the control fields of the server's dialect.
+RFC 5321, 6152 (8BITMIME), 6531 (SMTPUTF8), 1870 (SIZE).
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from relay import address, edits, header, mailboxes, mime
+from relay import address, edits, header, mailboxes, mime, reencoding
 from relay.errors import CannotCarry
 from relay.model import Edit, Job, Message, Notify, Verdict
-from relay.transports import esmtp, presets
+from relay.transports import esmtp, presets, singles
 from relay.transports.conversation import SMALL, Refused, Transaction, Trouble
+from relay.transports.smtp.judging import domains
 from relay.transports.smtp.settings import SmtpSettings
 
 BEST: Mapping[str, str] = {"8bitmime": "", "smtputf8": ""}
@@ -28,18 +30,22 @@ _THREAD = 256 * 1024  # a message from this size on is re-encoded in a thread
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is known of a transaction before the server is asked. `domains` are the sender's, that of From first."""
+    """What is known of a transaction before the server is asked. `senders` are the addresses of From, Sender and reverse-path, in
+    this order; `losses` are fields that the server takes once and that stand there more than once. `apart`: a transaction for each
+    recipient, because the server puts one contact's own link into the message."""
 
     reverse_path: str
     substituted: bool = False  # the reverse-path is null, and the server needs a sender
-    domains: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
     configuration_set: str = ""
+    losses: tuple[str, ...] = ()
+    apart: bool = False
 
     @property
     def identities(self) -> tuple[str, ...]:
         """What the transaction uses of the account that may be misconfigured."""
         named = (f"configuration_set={self.configuration_set}",) if self.configuration_set else ()
-        return (*(f"domain={domain}" for domain in self.domains), *named)
+        return (*(f"domain={domain}" for domain in domains(self.senders)), *named)
 
 
 def plan(job: Job, settings: SmtpSettings) -> Plan:
@@ -49,30 +55,32 @@ def plan(job: Job, settings: SmtpSettings) -> Plan:
     if settings.max_size and size > settings.max_size:
         reasons.append((f"the message has {size} octets; the server takes {settings.max_size}", "5.3.4"))
     reverse_path, substituted = job.envelope.reverse_path, False
-    author = _author(job) if settings.dialect or not reverse_path else ""
+    authors = _named(job, "from") if settings.dialect or not reverse_path else []
     if not reverse_path and settings.needs_sender:
-        reverse_path, substituted = settings.bounce_from or author, True
+        reverse_path, substituted = settings.bounce_from or "".join(authors[:1]), True
         if not reverse_path:
             reasons.append(("the server takes no null reverse-path, and neither bounce.from nor a From field names another", "5.1.7"))
+    once = _once(edits.apply(job.message.header, job.edits), settings)
+    reasons += [(reason, "5.6.3") for reason in once.reasons]
     if reasons:
         raise CannotCarry([reason for reason, _ in reasons], reasons[0][1])
     if not settings.dialect:
         return Plan(reverse_path, substituted)
-    domains = dict.fromkeys(domain for box in (author, reverse_path) if (domain := _domain(box)))
-    return Plan(reverse_path, substituted, tuple(domains), presets.configuration_set(_stamped(job, settings, eight_bit=True)))
+    senders = dict.fromkeys([*authors, *_named(job, "sender"), reverse_path])
+    stamped = _stamped(job, settings, eight_bit=True)
+    set_, apart = presets.configuration_set(stamped), presets.contact_list(stamped)
+    return Plan(reverse_path, substituted, tuple(senders), set_, once.losses, apart)
 
 
-def _author(job: Job) -> str:
-    """The first address of From; "" where it names none that could stand in an envelope."""
-    value = header.first(job.message.header, "from").decode("utf-8", "replace")
-    return next((box.address for box in mailboxes.parse(value) if address.valid(box.address)), "")
+def _once(block: bytes, settings: SmtpSettings) -> singles.Reduced:
+    """The header block as the server takes it: Amazon SES refuses a message where some fields stand twice."""
+    return singles.reduced(block) if settings.dialect == "ses" else singles.Reduced(block)
 
 
-def _domain(box: str) -> str:
-    try:
-        return address.domain_ascii(address.split(box)[1])
-    except address.AddressError:
-        return ""
+def _named(job: Job, name: str) -> list[str]:
+    """The addresses of a field that could stand in an envelope."""
+    value = header.first(job.message.header, name).decode("utf-8", "replace")
+    return [box.address for box in mailboxes.parse(value) if address.valid(box.address)]
 
 
 def _stamped(job: Job, settings: SmtpSettings, *, eight_bit: bool) -> bytes:
@@ -105,7 +113,7 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
         length = len(body)
     stamped = _stamped(job, settings, eight_bit="8bitmime" in extensions)
     eight_bit = eight_bit or not stamped.isascii()
-    block = stamped + edits.apply(block, job.edits)
+    block = stamped + reencoding.folded(_once(edits.apply(block, job.edits), settings).block)
     size = len(block) + length
     limit = esmtp.size_limit(extensions)
     if limit and size > limit:
@@ -140,15 +148,8 @@ async def _seven_bit(job: Job, seven: bool, must: bool) -> tuple[bytes, bytes] |
 
 
 def _convert(data: bytes, stored: bytes, changes: Sequence[Edit], seven: bool) -> tuple[bytes, bytes] | None:
-    """Header block and rest, re-encoded; None when nothing changes. What no recipient may see is out before that: in a torn
-    header block it would become text."""
-    shown = edits.strip(stored, changes) + data[len(stored) :]
-    converted = mime.to_seven_bit(shown, eight_bit=seven)
-    if converted is shown:
-        return None
-    block, body = header.split(converted)
-    ended = data.startswith(b"\r\n", len(stored))
-    return block, converted[len(block) if ended else body :]  # where no empty line was, the edits bring one
+    converted = reencoding.seven_bit(data, stored, changes, eight_bit=seven)
+    return converted and (converted[0], bytes(converted[1]))
 
 
 async def _after(message: Message, skip: int) -> AsyncIterator[bytes]:

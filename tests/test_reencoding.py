@@ -1,0 +1,73 @@
+"""What is changed so that every server takes a message: long header lines, and the parts of a torn message."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import header, reencoding
+from relay.model import Edit, EditKind
+
+MANY = ", ".join(f"somebody.{number}@example.net" for number in range(100)).encode()
+
+
+def test_a_long_field_is_folded() -> None:
+    """A list of recipients on one line is folded before white space, and says the same."""
+    block = b"Subject: x\r\nTo: " + MANY + b"\r\nX: y\r\n"
+    found = reencoding.folded(block)
+    assert 998 >= max(map(len, found.split(b"\r\n")))
+    assert ["subject", "to", "x"] == [name for name, _ in header.fields(found)]
+    assert MANY == header.first(found, "to")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Subject: short",
+        b"X-Token:" + b"x" * 2000,
+        b"X-Token: " + b"x" * 989,
+        b"X-Token: a " + b"x" * 1000 + b" b",
+        b"X-Token :" + b"x" * 990,
+        b"X: y" + b" " * 2000,
+        b"X: y\r\n" + b" " * 1200 + b"z",
+        b" " * 2000,
+    ],
+    ids=[
+        "short",
+        "no white space",
+        "just short enough",
+        "white space in the wrong place",
+        "white space before the colon",
+        "white space at its end",
+        "white space at its beginning",
+        "white space alone",
+    ],
+)
+def test_what_stays(line: bytes) -> None:
+    """A line that need not or cannot be folded stays: a line of white space alone would end the header for some."""
+    assert line + b"\r\n" == reencoding.folded(line + b"\r\n")
+
+
+@given(st.lists(st.tuples(st.sampled_from([b" ", b"\t", b"x", b"\r\n ", b",", "é".encode()]), st.integers(1, 1200)), max_size=12))
+def test_folding_changes_no_value(runs: list[tuple[bytes, int]]) -> None:
+    """Whatever stands in a field, folding leaves its value as it is, and gets no line that is white space alone."""
+    block = b"X: " + b"".join(text * min(count, 20 if text == b"\r\n " else count) for text, count in runs) + b"\r\n"
+    found = reencoding.folded(block)
+    assert block.replace(b"\r\n", b"") == found.replace(b"\r\n", b"")
+    blank = [line.isspace() for line in found.split(b"\r\n")]
+    assert [line.isspace() for line in block.split(b"\r\n")].count(True) == blank.count(True)
+
+
+def test_nothing_hidden_becomes_text() -> None:
+    """Below a line that is no field a hidden field is out before the rest is encoded."""
+    block = b"Subject: a\r\ntorn\r\nBcc: hidden@example.net\r\n"
+    found = reencoding.seven_bit(block + b"\r\n\xe9\r\n", block, [Edit(EditKind.REMOVE, "bcc")], eight_bit=True)
+    assert found is not None
+    head, rest = found
+    assert b"hidden" not in head + bytes(rest)
+
+
+def test_nothing_to_do() -> None:
+    """A message of 7 bits with short lines has nothing to change."""
+    assert reencoding.seven_bit(b"Subject: a\r\n\r\nb\r\n", b"Subject: a\r\n", (), eight_bit=True) is None
