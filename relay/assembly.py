@@ -88,6 +88,7 @@ def _smarthost(name: str, provider: SmtpProvider, config: Config) -> SmtpSetting
         ca_file=_path(provider.ca_file),
         timeout=provider.timeout,
         concurrency=provider.limits.concurrency,
+        controls=_controls(config),
     )
 
 

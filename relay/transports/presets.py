@@ -30,8 +30,8 @@ _MAX_LINE = 998  # octets without CRLF (RFC 5322 §2.1.1)
 _FOLD = 900  # octets from which on a field of ours is folded
 _BROADCASTS = frozenset({"broadcast", "broadcasts"})
 
-# The prefix of the fields that each dialect's provider reads, and takes out before delivery.
-_PREFIXES = {"ses": "x-ses-", "postmark": "x-pm-", "mailtrap": "x-mt-"}
+# The prefix of each dialect's fields. The provider takes its own out before delivery; `relay` is read by nobody else.
+PREFIXES = {"ses": "x-ses-", "postmark": "x-pm-", "mailtrap": "x-mt-", "relay": "x-relay-"}
 # Spellings in use that Postmark does not read.
 _RESPELT = {"x-pm-track-opens": "X-PM-TrackOpens", "x-pm-track-links": "X-PM-TrackLinks"}
 
@@ -147,7 +147,7 @@ def stamp(
     """
     if dialect == "paubox":
         return f"X-Relay-Id: {queue_id}\r\n".encode()
-    prefix = _PREFIXES.get(dialect)
+    prefix = PREFIXES.get(dialect)
     if prefix is None:
         return b""
     own = [(name, whole) for name, whole in header.fields(block) if name.startswith(prefix)] if obeyed else []

@@ -541,3 +541,14 @@ async def test_preview_of_what_cannot_go(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(CannotCarry, match="the message needs SMTPUTF8") as caught:
         await Smtp(settings).preview(job("é@example.net"))
     assert caught.value.status == "5.6.7"
+
+
+async def test_the_preview_names_what_is_not_translated() -> None:
+    """Another vendor's control headers get lost by SMTP where the listener obeys them; the provider's own do not."""
+    data = b"From: app@example.com\r\nX-PM-Tag: order\r\nX-SES-CONFIGURATION-SET: mail\r\nX-Relay-Tag: order\r\n\r\nhello\r\n"
+    ses = Smtp(by_preset(presets.ses("eu-west-1", "AKIDEXAMPLE0123456789", "fake"), provider="ses", hostname="relay.test"))
+    [shown] = await ses.preview(job(data=data))
+    lost = "the control header {} is left out: it is not translated by SMTP"
+    assert [lost.format("x-pm-tag"), lost.format("x-relay-tag")] == [loss.what for loss in shown.losses]
+    [ignored] = await ses.preview(replace(job(data=data), listener="lan"))
+    assert () == ignored.losses

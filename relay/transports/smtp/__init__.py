@@ -27,7 +27,7 @@ from relay.transports.base import Outcomes, Preview
 from relay.transports.conversation import CLOSING, Connection, Finding, Found, Refused, Trouble
 from relay.transports.smtp import opening
 from relay.transports.smtp.judging import About, blotted, judged, outcome
-from relay.transports.smtp.message import BEST, Plan, plan, transaction, whole
+from relay.transports.smtp.message import BEST, Plan, plan, transaction, untranslated, whole
 from relay.transports.smtp.opening import trouble
 from relay.transports.smtp.settings import SmtpSettings, by_preset
 
@@ -88,7 +88,7 @@ class Smtp:
                     body=await whole(what),
                     reverse_path=planned.reverse_path,
                     recipients=tuple(recipient.address for recipient in part.recipients),
-                    losses=tuple(Loss("cosmetic", what) for what in planned.losses),
+                    losses=tuple(Loss("cosmetic", loss) for loss in (*planned.losses, *untranslated(job, settings))),
                     login=(*(("--ssl-reqd",) if settings.tls == "starttls" else ()), *login),
                 )
             )

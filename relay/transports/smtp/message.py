@@ -72,6 +72,15 @@ def plan(job: Job, settings: SmtpSettings) -> Plan:
     return Plan(reverse_path, substituted, tuple(senders), set_, once.losses, apart)
 
 
+def untranslated(job: Job, settings: SmtpSettings) -> tuple[str, ...]:
+    """A phrase for each control header that the listener obeys and this server would not: by SMTP only the provider's own dialect
+    is spoken."""
+    obeyed = settings.controls.get(job.listener, ()) if job.listener else presets.PREFIXES
+    prefixes = tuple(presets.PREFIXES[dialect] for dialect in obeyed if dialect != settings.dialect)
+    names = dict.fromkeys(name for name, _ in header.fields(job.message.header) if name.startswith(prefixes))
+    return tuple(f"the control header {name} is left out: it is not translated by SMTP" for name in names)
+
+
 def _once(block: bytes, settings: SmtpSettings) -> singles.Reduced:
     """The header block as the server takes it: Amazon SES refuses a message where some fields stand twice."""
     return singles.reduced(block) if settings.dialect == "ses" else singles.Reduced(block)
