@@ -20,7 +20,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,15 +77,15 @@ def _run(daemon: Daemon) -> int:
     return 0
 
 
-def set_up_log(settings: Config) -> Tail:
-    """Write the log as configured, from now on; returns where its lines can be followed."""
+def set_up_log(settings: Config, secrets: Collection[str]) -> Tail:
+    """Write the log as configured, without any of `secrets`, from now on; returns where its lines can be followed."""
     return log.setup(
         stream=sys.stderr,
         environ=os.environ,
         level=settings.log.level,
         form=settings.log.format,
         hostname=settings.hostname,
-        secrets=settings.secrets(),
+        secrets=secrets,
         mask=settings.log.mask,
     )
 
@@ -100,9 +100,15 @@ class Daemon:
         self._events = Events()
         self._notifier = Notifier(os.environ)
         self._hangup = asyncio.Event()
+        self._ready = asyncio.Event()
         self._stopping = ""
         self._started = time.time()
-        self._tail = set_up_log(settings)
+        self._secrets: set[str] = set()  # old ones as well: attempts under way with them may still be told of
+        self._tail = self._relog(settings)
+
+    def _relog(self, settings: Config) -> Tail:
+        self._secrets.update(settings.secrets())
+        return set_up_log(settings, self._secrets)
 
     async def run(self) -> None:
         """Start, say `ready`, serve until a signal, drain."""
@@ -149,12 +155,13 @@ class Daemon:
                 transports=transports,
                 events=events,
                 metrics=metrics,
-                relog=set_up_log,
+                relog=self._relog,
             )
             stack.push_async_callback(reloader.close)
             admin = Admin(settings.admin.listen, self._api(spool, reloader, delivery, listeners, metrics))
             await admin.start()
             stack.push_async_callback(admin.stop)
+            stack.callback(self._give_up)
             await delivery.start()
             stack.push_async_callback(_wind_up, listeners, delivery)
             await listeners.start()
@@ -170,6 +177,11 @@ class Daemon:
             self._notifier.stopping()
             events.stopping("signal received; what is under way ends first")
         events.stopped("everything accepted and not delivered is in the spool")
+
+    def _give_up(self) -> None:
+        """Also when the start failed: who waits for its end to reload must not be waited for."""
+        self._stopping = "shutting down"
+        self._ready.set()
 
     def _on_signals(self, stop: asyncio.Event) -> None:
         """The first signal stops in order, the second one at once; those that ask for something else are answered."""
@@ -212,7 +224,11 @@ class Daemon:
         return Api(context, spool, spool=spool, events=self._events, metrics=metrics if settings.admin.metrics else None)
 
     async def _reload(self, spool: Spool, reloader: Reloader) -> Sequence[str]:
-        """Reload, and tell the service manager of its begin and its end."""
+        """Reload, and tell the service manager of its begin and its end. Not before everything has started by the first
+        configuration, and not when the end has begun."""
+        await self._ready.wait()
+        if self._stopping:
+            return (f"relay is {self._stopping}: the next start reads the file",)
         self._notifier.reloading()
         try:
             return await reloader.reload()
@@ -262,6 +278,7 @@ class Daemon:
         where = ", ".join(f"{name} {address}" for name, address in listening)
         self._events.ready(f"mail at {where}; admin at {', '.join(administered) or 'no address'}")
         self._notifier.ready(_standing(health))
+        self._ready.set()
         if self._development is not None:
             with contextlib.suppress(OSError):  # hints that nobody can read are no reason to stop
                 print("\n".join(hints(self._development.directory, listening, administered, self._development.command)), flush=True)

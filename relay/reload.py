@@ -10,11 +10,15 @@ Certificates and users files are looked at by themselves as well (`refresh`): a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from relay import assembly, certificates, config
 from relay.certificates import ServerTls
@@ -27,6 +31,8 @@ from relay.metrics import Metrics
 from relay.transports.base import Transport
 from relay.users import Users
 
+T = TypeVar("T")
+
 FIXED: Mapping[str, Callable[[Config], object]] = {
     "hostname": lambda settings: settings.hostname,
     "queue.spool": lambda settings: settings.queue.spool,
@@ -34,6 +40,8 @@ FIXED: Mapping[str, Callable[[Config], object]] = {
 }
 """What only a restart changes."""
 
+READ = 30.0  # seconds that reading the configuration, or the certificates and users that it names, may take
+CLOSE = 10.0  # seconds that the transports may take to close their connections at the end
 _DAY = 86400.0  # seconds
 NO_FILE = "this is the development set-up: it has no configuration file to read again"
 
@@ -77,12 +85,16 @@ class Reloader:
             try:
                 if self._source is None:
                     raise ConfigError([NO_FILE])
-                self.changed = await self._apply(await asyncio.to_thread(config.load, self._source, environ=os.environ))
+                self.changed = await self._apply(await _aside(partial(config.load, self._source, environ=os.environ)))
             except RelayError as error:
                 problems = error.problems if isinstance(error, ConfigError) else (str(error),)
                 self._events.reload_refused(problems)
                 self._metrics.config_loaded(False)
                 return problems
+            except Exception as error:  # a mistake of ours must cost neither the caller its answer nor the next reload its chance
+                self._events.bug("reload", error)
+                self._metrics.config_loaded(False)
+                return (f"internal error: {type(error).__name__}; the log has more",)
             self._events.reloaded(self.changed)
             self._metrics.config_loaded(True)
             return ()
@@ -91,7 +103,7 @@ class Reloader:
         """Everything that can fail first, then everything else. Returns what changed."""
         if fixed := [f"{key} changed, which takes a restart of relay" for key, of in FIXED.items() if of(new) != of(self.config)]:
             raise ConfigError(fixed)
-        listen = await asyncio.to_thread(assembly.listener_settings, new)
+        listen = await _aside(partial(assembly.listener_settings, new))
         wanted = assembly.all_transport_settings(new)
         made = {name: assembly.make(settings) for name, settings in wanted.items() if settings != self._wanted.get(name)}
         try:
@@ -141,9 +153,39 @@ class Reloader:
         told[text] = said
 
     async def close(self) -> None:
-        """Close the running transports."""
-        for transport in self.transports.values():
-            await transport.aclose()
+        """Close the running transports, at the same time; one that does not close is left alone after `CLOSE` seconds."""
+        await asyncio.gather(*map(_close, self.transports.values()), return_exceptions=True)
+
+
+async def _aside(read: Callable[[], T]) -> T:
+    """What `read` returns, from a thread that nobody waits for longer than `READ` seconds, nor at the end of the process: a
+    pipe without a writer, or a file server that is down, must not be what a stop hangs on. Raises ConfigError then."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def end(set_: Callable[[Any], None], value: object) -> None:
+        if not future.done():
+            set_(value)
+
+    def run() -> None:
+        try:
+            how: tuple[Callable[[Any], None], object] = future.set_result, read()
+        except Exception as error:
+            how = future.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            loop.call_soon_threadsafe(end, *how)
+
+    threading.Thread(target=run, name="reload", daemon=True).start()
+    try:
+        async with asyncio.timeout(READ):
+            return await future
+    except TimeoutError:
+        raise ConfigError([f"the configuration, or a file that it names, could not be read within {READ:g} s"]) from None
+
+
+async def _close(transport: Transport) -> None:
+    async with asyncio.timeout(CLOSE):
+        await transport.aclose()
 
 
 def _end(expires: float, now: float) -> str:

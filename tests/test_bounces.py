@@ -402,6 +402,32 @@ async def test_a_warning_that_a_crash_prevented_comes_after_the_start(stage: Sta
     assert 1 == len(await notices(stage))
 
 
+async def test_what_is_about_to_be_given_up_is_not_warned_of(stage: Stage) -> None:
+    """After a stop longer than `expire` its time is over: it gets another chance, but nobody is told that it is tried until a day past."""
+    stage.settings = replace(stage.settings, delay_warning=HOUR)
+    stage.provider("ses", only(Verdict.PAUSE))
+    other = stage.provider("other")
+    stage.route("ses")
+    async with stage.running():
+        late = await stage.submit(BOB)
+        await stage.waiting("ses", 1)
+    await stage.real.close()
+    await stage.open()
+    stage.clock.now += 6 * DAY
+    stage.settings = replace(stage.settings, bounce_via="other")
+    async with stage.running():
+        await stage.events.wait("paused", 2)
+        await stage.waiting("ses", 1)
+        other_mail = await stage.submit(CAROL)
+        await stage.waiting("ses", 2)
+        stage.pass_time(HOUR + 60)
+        await stage.events.wait("delay_told", queue_id=other_mail)
+        await stage.events.wait("expired", queue_id=late)
+        await stage.events.wait("removed", 3)
+    assert [other_mail] == [line["queue_id"] for line in stage.events.found("delay_told")]
+    assert 2 == len(other.attempts)
+
+
 async def test_many_are_warned_of(stage: Stage) -> None:
     """More than a page; each once."""
     stage.settings = replace(stage.settings, delay_warning=2.0)
@@ -742,15 +768,89 @@ async def test_a_notice_leaves_by_the_route_of_its_message_and_by_no_other(stage
     assert paubox.attempts[-1].bounce
 
 
-async def test_a_notice_whose_provider_got_another_name_leaves_by_the_route_of_its_message(stage: Stage) -> None:
-    """It is routed as mail of the sender that it is for, not as mail of nobody."""
+@pytest.mark.parametrize("to", ["dr@clinic.example.com", POSTMASTER])
+@pytest.mark.parametrize("stored", ["paubox", "other"])
+async def test_a_notice_leaves_by_its_route_as_it_is_configured_now(stage: Stage, to: str, stored: str) -> None:
+    """Its providers got another name, or were taken out of the route: never as mail of nobody, nor as mail of who reads it."""
     paubox, other = stage.provider("paubox-2"), stage.provider("other")
     stage.route("paubox-2", name="patients", match=CLINIC)
     stage.route("other")
     async with stage.running():
-        await stage.submit("dr@clinic.example.com", sender="", via=("paubox",), bounce=True)
+        await stage.submit(to, sender="", via=(stored,), bounce=True, route="patients")
         await stage.events.wait("removed")
-    assert ([("dr@clinic.example.com",)], []) == (paubox.seen, other.seen)
+    assert ([(to,)], []) == (paubox.seen, other.seen)
+    assert b'relay_recipients_total{provider="paubox-2",route="patients",status="sent"} 1.0' in stage.metrics.render()[0]
+
+
+@pytest.mark.parametrize("via", [("paubox",), ()])
+async def test_a_notice_whose_route_and_providers_are_gone_is_held(stage: Stage, via: tuple[str, ...]) -> None:
+    """Nobody can say by which door it may leave but an admin, and whom he names it goes to."""
+    other = stage.provider("other")
+    stage.route("other")
+    async with stage.running():
+        queue_id = await stage.submit(POSTMASTER, sender="", via=via, bounce=True, route="patients")
+        await stage.events.wait("held", queue_id=queue_id)
+        assert [] == other.attempts
+        await stage.real.reroute(Filter(queue_id=queue_id), ("other",), stage.clock(), False)
+        await stage.real.release(Filter(queue_id=queue_id), stage.clock())
+        await stage.events.wait("removed", queue_id=queue_id)
+    assert [(POSTMASTER,)] == other.seen
+
+
+async def test_an_admin_may_reroute_a_notice(stage: Stage) -> None:
+    """Then its route counts no more."""
+    stage.provider("paubox", always(Verdict.RETRY))
+    other = stage.provider("other")
+    stage.route("paubox", name="patients", match=CLINIC)
+    stage.route("other")
+    async with stage.running():
+        queue_id = await stage.submit(POSTMASTER, sender="", via=("paubox",), bounce=True, route="patients")
+        await stage.events.wait("attempt", provider="paubox")
+        await stage.real.reroute(Filter(queue_id=queue_id), ("other",), stage.clock(), False)
+        await stage.events.wait("removed", queue_id=queue_id)
+    assert [(POSTMASTER,)] == other.seen
+
+
+async def test_a_notice_of_a_route_that_got_another_name_leaves_by_the_providers_it_was_stored_with(stage: Stage) -> None:
+    """They are still configured."""
+    paubox = stage.provider("paubox")
+    stage.provider("other")
+    stage.route("paubox", name="clinic", match=CLINIC)
+    stage.route("other")
+    async with stage.running():
+        await stage.submit(POSTMASTER, sender="", via=("paubox",), bounce=True, route="patients")
+        await stage.events.wait("removed")
+    assert [(POSTMASTER,)] == paubox.seen
+
+
+@pytest.mark.parametrize("what", ["bounce to the postmaster", "double bounce", "warning to the postmaster"])
+async def test_after_a_reload_that_renames_its_provider_a_notice_to_the_postmaster_leaves_by_its_route(stage: Stage, what: str) -> None:
+    """The postmaster is nobody whom the route knows."""
+    stage.settings = replace(stage.settings, bounce_to="sender" if what == "double bounce" else "postmaster", postmaster=POSTMASTER)
+    stage.settings = replace(stage.settings, delay_warning=HOUR)
+    late = what == "warning to the postmaster"
+
+    def script(job: Job, address: str) -> Answer:
+        return outcome(Verdict.RETRY if late or address == POSTMASTER else Verdict.PERM_RCPT)
+
+    stage.provider("paubox", script)
+    other = stage.provider("other")
+    stage.route("paubox", name="patients", match=CLINIC)
+    stage.route("other")
+    async with stage.running() as delivery:
+        await stage.submit(BOB, sender="dr@clinic.example.com")
+        await stage.events.wait("attempt")
+        if late:
+            stage.pass_time(HOUR + 60)
+        await stage.events.wait("attempt", recipient=POSTMASTER)
+        del stage.transports["paubox"]
+        renamed = stage.provider("paubox-2")
+        stage.routes[0] = replace(stage.routes[0], via=("paubox-2",))
+        await delivery.configure(stage.transports, stage.routes, stage.settings)
+        stage.pass_time(HOUR)
+        await stage.events.wait("removed", 3 if what == "double bounce" else 2)
+    assert [] == other.attempts
+    assert (POSTMASTER,) in renamed.seen
 
 
 @pytest.mark.parametrize("via", ["reports", "gone"])

@@ -680,12 +680,12 @@ async def test_an_entry_rerouted_to_nobody_is_held(stage: Stage) -> None:
     assert [] == ses.seen
 
 
-async def test_a_bounce_whose_provider_is_gone_goes_by_the_routes(stage: Stage) -> None:
+async def test_a_bounce_whose_provider_is_gone_goes_by_its_route(stage: Stage) -> None:
     """A renamed provider does not cost the sender the bounce."""
     ses = stage.provider("ses")
     stage.route("ses")
     async with stage.running():
-        await stage.submit(SENDER, sender="", via=("old",), bounce=True)
+        await stage.submit(SENDER, sender="", via=("old",), bounce=True, route="default")
         await stage.events.wait("removed")
     assert [(SENDER,)] == ses.seen
 

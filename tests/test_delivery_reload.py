@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from relay.delivery import carry
 from relay.errors import CannotCarry
-from relay.model import State, Verdict
+from relay.model import Job, State, Verdict
 from tests.fakes import FakeTransport, always, outcome
 from tests.test_delivery import BOB, CAROL, Stage, in_turn
 
@@ -184,3 +186,125 @@ async def test_a_transport_that_cannot_be_closed_stops_nothing(stage: Stage) -> 
         await stage.events.wait("removed")
         assert 1 == len(stage.events.found("bug"))
     assert [(BOB,)] == new.seen
+
+
+async def test_a_transport_that_does_not_close_holds_up_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the reload nor the message whose attempt was its last; in the end it is given up."""
+    monkeypatch.setattr(carry, "CLOSE", 0.01)
+
+    class Silent(FakeTransport):
+        async def aclose(self) -> None:
+            await asyncio.Event().wait()
+
+    busy = stage.transports["busy"] = Silent("busy")
+    busy.gate.clear()
+    stage.transports["idle"] = Silent("idle")
+    stage.route("busy")
+    async with stage.running():
+        queue_id = await stage.submit(BOB)
+        await busy.reached(1)
+        stage.provider("idle")
+        stage.provider("busy")
+        await reload(stage)
+        busy.gate.set()
+        await stage.events.wait("removed", queue_id=queue_id)
+    assert 2 == len(stage.events.found("bug"))
+
+
+async def test_who_stands_in_line_of_an_unchanged_provider_follows_the_new_routes(stage: Stage) -> None:
+    """A door that the route names no more is not used, however long the line before it was; what is begun ends."""
+    wrong = stage.provider("wrong", concurrency=1)
+    wrong.gate.clear()
+    right = stage.provider("right")
+    stage.route("wrong")
+    async with stage.running():
+        ids = [await stage.submit(BOB) for _ in range(4)]
+        await wrong.reached(1)
+        await stage.spool.called("claim", 1)
+        stage.routes = []
+        stage.route("right")
+        await reload(stage)
+        wrong.gate.set()
+        for queue_id in ids:
+            await stage.events.wait("removed", queue_id=queue_id)
+    assert (1, 3) == (len(wrong.attempts), len(right.attempts))
+    assert not wrong.closed
+
+
+async def test_who_looks_for_a_provider_follows_the_new_routes(stage: Stage) -> None:
+    """The first one cannot carry it; the second one was taken out of the route meanwhile."""
+
+    class Slow(FakeTransport):
+        async def prepare(self, job: Job) -> Sequence[Job]:
+            reached.set()
+            await go.wait()
+            raise CannotCarry(["too large"])
+
+    reached, go = asyncio.Event(), asyncio.Event()
+    stage.transports["first"] = Slow("first")
+    second, third = stage.provider("second"), stage.provider("third")
+    stage.route("first", "second")
+    async with stage.running():
+        await stage.submit(BOB)
+        await reached.wait()
+        stage.routes = []
+        stage.route("first", "third")
+        await reload(stage)
+        go.set()
+        await stage.events.wait("removed")
+    assert ([], [(BOB,)]) == (second.seen, third.seen)
+
+
+async def test_a_reload_between_two_requests_of_a_message(stage: Stage) -> None:
+    """What the first one said is recorded; the rest goes by the new routes."""
+    first = stage.provider("first", split=True)
+    first.gate.clear()
+    second = stage.provider("second")
+    stage.route("first")
+    async with stage.running():
+        queue_id = await stage.submit(BOB, CAROL)
+        await first.reached(1)
+        stage.routes = []
+        stage.route("second")
+        await reload(stage)
+        first.gate.set()
+        await stage.events.wait("removed", queue_id=queue_id)
+    assert ([(BOB,)], [(CAROL,)]) == (first.seen, second.seen)
+
+
+async def test_a_pause_that_a_reload_ends_before_it_is_told_is_not_told(stage: Stage) -> None:
+    """Its outcome is still being recorded: no alarm, and no metric that stays down, about credentials that are gone."""
+    stage.provider("ses", always(Verdict.PAUSE))
+    stage.route("ses")
+    recording = stage.spool.gates["record"] = asyncio.Event()
+    async with stage.running():
+        queue_id = await stage.submit(BOB)
+        await stage.spool.called("record waits", 1)
+        stage.provider("ses")
+        await reload(stage)
+        recording.set()
+        await stage.events.wait("removed", queue_id=queue_id)
+        assert [] == stage.events.found("paused")
+    assert b'relay_provider_up{provider="ses"} 1.0' in stage.metrics.render()[0]
+
+
+async def test_a_provider_that_is_gone_before_its_return_is_told_has_no_gauge(stage: Stage) -> None:
+    """Its probe succeeded, and was still being recorded when the provider was taken out."""
+    stage.provider("ses", in_turn(outcome(Verdict.PAUSE), outcome(Verdict.OK)))
+    stage.route("ses")
+    async with stage.running() as delivery:
+        stage.metrics.configured(listeners=(), providers=("ses",), routes=())
+        queue_id = await stage.submit(BOB)
+        await stage.events.wait("paused")
+        await stage.waiting("ses", 1)
+        recording = stage.spool.gates["record"] = asyncio.Event()
+        delivery.hurry()
+        await stage.spool.called("record waits", 1)
+        stage.transports, stage.routes = {}, []
+        stage.provider("other")
+        stage.route("other")
+        stage.metrics.configured(listeners=(), providers=("other",), routes=())
+        await reload(stage)
+        recording.set()
+        await stage.events.wait("removed", queue_id=queue_id)
+    assert b'relay_provider_up{provider="ses"}' not in stage.metrics.render()[0]

@@ -81,11 +81,11 @@ async def states(spool: Spool, queue_id: str) -> dict[str, RecipientState]:
 
 async def test_a_committed_entry_is_read_back_as_it_was(spool: Spool) -> None:
     """Envelope, DSN parameters, edits and facts come back exactly, recipients in their order."""
-    entry = await accept(spool, mail=RICH, via=("x", "y"))
+    entry = await accept(spool, mail=RICH, via=("x", "y"), route="patients")
     assert RICH == entry.envelope
     assert EDITS == entry.edits
     assert CLIENT == entry.client
-    assert ("x", "y") == entry.via
+    assert (("x", "y"), {"patients"}) == (entry.via, {state.route for state in entry.recipients})
     assert entry == await get(spool, entry.queue_id)
     assert [entry] == list(await spool.claim(NOW, 10, 60))
 
@@ -512,6 +512,33 @@ async def test_late_are_those_that_were_deferred_or_wait_and_whose_sender_was_no
     for again in (False, True):
         spool = await place.reopen() if again else spool
         assert [names[1], names[7]] == list(await spool.late(NOW + 8, 10))
+
+
+async def test_late_are_only_those_who_want_to_know(place: Place) -> None:
+    """A recipient whose NOTIFY has no DELAY would be found again and again."""
+    spool, names = place.spool, []
+    for words in ((), (Notify.DELAY, Notify.FAILURE), (Notify.FAILURE, Notify.SUCCESS), (Notify.NEVER,)):
+        entry = await accept(spool, Recipient("a@example.net", frozenset(words)))
+        await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW + 900)})
+        names.append(entry.queue_id)
+    assert names[:2] == list(await spool.late(NOW + 1, 10))
+
+
+async def test_a_clock_that_stepped_back_hides_nothing(place: Place) -> None:
+    """Ids run ahead of the clock then, perhaps by years; what is late is found and what is old is purged all the same."""
+    spool = place.spool
+    place.clock.now = NOW + 1e8
+    await accept(spool, now=NOW + 1e8)
+    place.clock.now = NOW
+    for again in (False, True):
+        spool = await place.reopen() if again else spool
+        late, old = await accept(spool, "a@example.net"), await accept(spool, "a@example.net")
+        await attempt(spool, late.queue_id, {"a@example.net": deferred(NOW + 900)})
+        await attempt(spool, old.queue_id, {"a@example.net": RELAYED})
+        assert await spool.finish(old.queue_id, NOW, keep_body=False)
+        assert [late.queue_id] == list(await spool.late(NOW + 1, 10))
+        assert 1 == await spool.purge(NOW + 1, NOW + 1)
+        assert 1 == await spool.delete(Filter(queue_id=late.queue_id), NOW + 2000)
 
 
 async def test_the_mark_of_a_warning_lasts_until_the_end_and_says_nothing_of_it(spool: Spool) -> None:

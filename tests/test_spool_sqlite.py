@@ -164,9 +164,20 @@ async def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript((Path(__file__).parent / "data" / "spools" / "version-1.sql").read_text())
         assert 1 == database.version(db)
+        [(queue_id,)] = db.execute("SELECT id FROM entry WHERE finished IS NULL")
+        columns = ", ".join(name for _, name, *_ in db.execute("PRAGMA table_info(entry)") if name not in ("id", "bounce"))
+        db.execute(f"INSERT INTO entry (id, bounce, {columns}) SELECT id + 1, 1, {columns} FROM entry WHERE finished IS NULL")
+        db.execute("INSERT INTO body SELECT entry + 1, data FROM body WHERE entry = ?", (queue_id,))
+        columns = ", ".join(name for _, name, *_ in db.execute("PRAGMA table_info(recipient)") if name != "entry")
+        condition = f"entry = {queue_id} AND address LIKE 'deferred@%'"
+        db.execute(f"INSERT INTO recipient (entry, {columns}) SELECT entry + 1, {columns} FROM recipient WHERE {condition}")
+        db.execute("UPDATE recipient SET route = 'default' WHERE address LIKE 'deferred@%'")
+        db.commit()
     path.chmod(0o600)
     spool = await open_sqlite(tmp_path, Clock(NOW + 10))
-    ((open_one,), (finished,)) = await spool.find(Filter(), 10), await spool.find(Filter(state="finished"), 10)
+    ((open_one, bounce), (finished,)) = await spool.find(Filter(), 10), await spool.find(Filter(state="finished"), 10)
+    routes = {state.recipient.address: state.route for entry in (bounce, open_one) for state in entry.open}
+    assert (True, "", "default") == (bounce.bounce, bounce.open[0].route, routes["deferred@example.net"])  # see database._NOTICES
     assert HEADER + BODY == await (await spool.message(open_one.queue_id)).read()
     assert ("6831141B000000", "6831141CF40000", "") == (open_one.queue_id, finished.queue_id, open_one.client.tls)
     found = {state.recipient.address.partition("@")[0]: (state.state, state.told) for state in open_one.recipients}
@@ -418,7 +429,7 @@ async def test_looking_for_the_late_costs_the_same_however_many_are_not(tmp_path
 
         with Reader(place / "spool") as reader:
             reader._db.set_progress_handler(step, 10)
-            assert [entry.queue_id] == reader.late(NOW + 10, 10, "")
+            assert [entry.queue_id] == reader.late(NOW + 10, 10, "", QueueIds(0, 0).above(NOW + 10, NOW))
         steps.append(count)
     assert steps[1] <= 2 * steps[0]
 

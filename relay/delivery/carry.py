@@ -27,6 +27,8 @@ LATE = 3600.0
 """Seconds that an entry waits for a provider whose trouble began after the entry's time was over."""
 REFUSALS = 10_000
 """Findings kept in memory that a provider, once asked, turned out not to be able to carry a message."""
+CLOSE = 10.0
+"""Seconds that a transport which is used no more may take to close its connections."""
 _CALLED = 0.0  # the time at which who waited for room in a line is due: before everybody else
 
 
@@ -52,6 +54,7 @@ class Group:
     states: list[RecipientState]
     pinned: bool  # maybe relayed by the only provider of the order
     refused: frozenset[tuple[str, CannotCarry]] = frozenset()  # providers that turned out not to be able to carry it
+    table: int = 0  # which of the carrier's tables of routes chose the order
     begun: Begun | None = None  # an attempt whose outcome is not recorded yet
 
     @property
@@ -104,6 +107,8 @@ class Carrier:
         self.standing = pauses.Standing(random)
         self.recording: set[int] = set()  # attempts whose outcome is known and being recorded
         self.stopping = False
+        self.table = 0  # counts the tables of routes: what an earlier one chose, and is not begun, is chosen again
+        self._closers: set[asyncio.Task[None]] = set()
         self._spool = spool
         self._closing = closing
         self._expire = expire
@@ -114,13 +119,15 @@ class Carrier:
         self._clock = clock
         self._refusals: dict[tuple[str, str, str], CannotCarry] = {}
 
-    async def configure(self, transports: Mapping[str, Transport], expire: float) -> None:
+    def configure(self, transports: Mapping[str, Transport], expire: float, *, rerouted: bool) -> None:
         """Use other transports from now on. A provider whose transport is the same object goes on as if nothing had happened.
 
         What is under way ends with the transport it began with, which is closed after the last one; who stands in its line
-        chooses again. What was known of a changed provider (its pause, what it cannot carry) is known no longer.
+        chooses again, and with `rerouted` who stands in any. What was known of a changed provider (its pause, what it cannot
+        carry) is known no longer.
         """
         self._expire = expire
+        self.table += rerouted
         kept = {name for name, lane in self.lanes.items() if transports.get(name) is lane.transport}
         retired = [lane for name, lane in self.lanes.items() if name not in kept]
         for name in self.lanes.keys() - kept:
@@ -129,15 +136,26 @@ class Carrier:
         self.lanes = {name: self.lanes[name] if name in kept else _lane(transport) for name, transport in transports.items()}
         for lane in retired:
             lane.retired = True
-            await self._close_unused(lane)
+            self._close_unused(lane)
 
-    async def _close_unused(self, lane: Lane) -> None:
-        """Close the transport of a lane that nobody is on and nobody will be."""
+    def _close_unused(self, lane: Lane) -> None:
+        """Close the transport of a lane that nobody is on and nobody will be. Nobody waits for it: a server that does not answer
+        our farewell must hold up neither a message nor a reload."""
         if lane.retired and not lane.line:
-            try:
-                await lane.transport.aclose()
-            except Exception as error:  # nothing of a message depends on it
-                self._events.bug(f"closing the transport of {lane.transport.provider}", error)
+            task = asyncio.create_task(self._close(lane.transport))
+            self._closers.add(task)
+            task.add_done_callback(self._closers.discard)
+
+    async def _close(self, transport: Transport) -> None:
+        try:
+            async with asyncio.timeout(CLOSE):
+                await transport.aclose()
+        except Exception as error:  # nothing of a message depends on it
+            self._events.bug(f"closing the transport of {transport.provider}", error)
+
+    async def closed(self) -> None:
+        """Until the transports that are used no more are closed, or given up."""
+        await asyncio.gather(*self._closers)
 
     async def carry(self, group: Group) -> None:
         """Take the first provider of the order that may be used and can carry the group; wait, hold or fail where none is."""
@@ -148,6 +166,9 @@ class Carrier:
         search = _Search()
         for name in group.order:
             if await self._try_provider(group, name, search):
+                return
+            if group.table != self.table:
+                await self._choose_again(group, group.addresses)
                 return
         if search.blocked:
             await self._wait(group, search.blocked.key, search.blocked.since)
@@ -197,7 +218,7 @@ class Carrier:
             return await self._take(group, name, lane, search)
         finally:
             lane.line -= 1
-            await self._close_unused(lane)
+            self._close_unused(lane)
             if lane.crowded and lane.line < LANE // 2 and not self.stopping:
                 await self._call_waiting(name, lane)
 
@@ -208,7 +229,7 @@ class Carrier:
         """With a slot of the provider: build the jobs, and attempt them one after the other."""
         made: _Made | None = None
         async with lane.slots:
-            if self.stopping or lane.retired or self.standing.blocked(name, self._clock()):
+            if self._may_not_begin(group, lane) or self.standing.blocked(name, self._clock()):
                 await self._choose_again(group, group.addresses)
                 return True
             try:
@@ -227,6 +248,10 @@ class Carrier:
         if made:
             await self._settle(group, name, made)
         return True
+
+    def _may_not_begin(self, group: Group, lane: Lane) -> bool:
+        """Whether a drain or a reload came before the attempt."""
+        return self.stopping or lane.retired or group.table != self.table
 
     async def _job(self, group: Group) -> Job:
         entry = group.entry
@@ -247,7 +272,7 @@ class Carrier:
         """One transaction or request: begun, made, and known to the pauses; None when it may not be made now."""
         addresses = tuple(recipient.address for recipient in job.recipients)
         identities = lane.transport.identity(job)
-        leave = None if self.stopping or lane.retired else self.standing.admit(name, self._clock(), identities)
+        leave = None if self._may_not_begin(group, lane) else self.standing.admit(name, self._clock(), identities)
         if leave is None:  # paused meanwhile, or draining
             await self._choose_again(group, addresses)
             return None
@@ -368,10 +393,13 @@ class Carrier:
     async def _tell_change(self, change: pauses.Change) -> None:
         """Loud and once: a provider is not used any more, or is back."""
         pause = change.pause
+        if change.paused and not any(pause is one for one in self.standing.all()):
+            return  # it ended, or a reload forgot it, while the outcome was recorded
         lane = self.lanes.get(pause.provider)
         waiting = (lane.line if lane else 0) + await self._closing.insist(lambda: self._spool.waiting(pause.key))
         if not change.paused:
-            self._metrics.provider_up(pause.provider, True)
+            if lane:
+                self._metrics.provider_up(pause.provider, True)
             self._events.resumed(pause.key, waiting)
             # What waits for another paused provider may go by this one now; what waits for a throttled one never left it.
             await self._closing.insist(lambda: self._spool.wake(pause.key if pause.quiet else None, self._clock()))

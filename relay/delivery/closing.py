@@ -116,6 +116,14 @@ class Closing:
     def _wanted(self, entry: Entry, recipient: Recipient, what: Notify) -> bool:
         return self._notices.wanted(entry, recipient, what)
 
+    def ways(self, entry: Entry) -> Callable[[RecipientState], routing.Route | None]:
+        """The route of each recipient of an entry. A notice of ours goes by the route of those it is about, which its recipient
+        keeps: what must not leave by another door does not, whoever reads the notice and whatever a reload changes."""
+        if entry.bounce:
+            return lambda state: self._notices.way(entry, state, self._routes)
+        routes = routing.applicable(self._routes, entry)
+        return lambda state: routing.choose(routes, state.recipient.address)
+
     async def hold(self, entry: Entry, states: Sequence[RecipientState], why: str) -> None:
         """Leave recipients to the admin, and say why."""
         outcome = Outcome(Verdict.RETRY, "4.3.5", why, OURSELVES, own=True)
@@ -141,10 +149,10 @@ class Closing:
 
     def _by_route(self, entry: Entry, states: Sequence[RecipientState]) -> list[tuple[routing.Route, list[RecipientState]]]:
         """Recipients by their routes: a bounce leaves by the route of those it is about, and by no other."""
-        routes = routing.applicable(self._routes, entry)
+        route_of = self.ways(entry)
         found: dict[tuple[str, tuple[str, ...]], tuple[routing.Route, list[RecipientState]]] = {}
         for state in states:
-            route = routing.choose(routes, state.recipient.address) or routing.Route("", ())
+            route = route_of(state) or routing.Route("", ())
             found.setdefault((route.name, route.via), (route, []))[1].append(state)
         return list(found.values())
 
@@ -194,7 +202,7 @@ class Closing:
         if entry.bounce and untold:
             self._notices.log_double_bounce(entry, untold)
         if reports:
-            await self._notices.send(entry, route.via, reports)
+            await self._notices.send(entry, route, reports)
         if closed or reports:
             await self.finish(entry.queue_id)
 
@@ -217,11 +225,11 @@ class Closing:
 
     async def _warn(self, queue_id: str) -> None:
         entry = await self.insist(lambda: self._spool.entry(queue_id))
-        if entry is None:
-            return
+        if entry is None or entry.arrived + self._settings.expire <= self._clock():
+            return  # its time is over, as after a long stop: the end is near, and told then
         late = [state for state in entry.open if state.state is State.QUEUED and not state.told]
         for route, members in self._by_route(entry, [s for s in late if self._wanted(entry, s.recipient, Notify.DELAY)]):
-            await self._notices.send(entry, route.via, [self._delay(state) for state in members])
+            await self._notices.send(entry, route, [self._delay(state) for state in members])
 
     def _delay(self, state: RecipientState) -> dsn.Report:
         waits = self._waits_for(state.waits) if state.waits else None
@@ -273,7 +281,7 @@ class Closing:
         if entry is None:
             return
         for route, members in self._by_route(entry, [state for state in entry.recipients if not state.told and _ended(state)]):
-            await self._notices.send(entry, route.via, [_late_report(state) for state in members])
+            await self._notices.send(entry, route, [_late_report(state) for state in members])
 
     # The spool's bad days.
 

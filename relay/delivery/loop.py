@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from relay import routing
 from relay.delivery.carry import Carrier, Group
@@ -142,11 +142,12 @@ class Delivery:
         is how an admin says that something was mended. Raises SpoolError when the spool cannot be asked; the configuration
         is in force all the same, and what waits is looked at when its time comes.
         """
+        rerouted = (tuple(routes), settings.bounce_via) != (self._routes, self._settings.bounce_via)
         self._transports = dict(transports)
         self._routes = tuple(routes)
         self._settings = settings
         self._closing.configure(routes, settings)
-        await self._carrier.configure(transports, settings.expire)
+        self._carrier.configure(transports, settings.expire, rerouted=rerouted)
         for name in self._transports:
             self._metrics.provider_up(name, not any(pause.key == name and not pause.quiet for pause in self._carrier.standing.all()))
         self.hurry()
@@ -170,6 +171,7 @@ class Delivery:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._loops, *warning, return_exceptions=True)
+        await self._carrier.closed()
 
     async def providers(self) -> list[ProviderStatus]:
         """Every provider with its standing."""
@@ -260,31 +262,23 @@ class Delivery:
         """Split an entry's recipients that were claimed at `now` by the way they go, and send each group on its way."""
         states = [s for s in entry.open if s.state is State.QUEUED and s.next_attempt <= now]
         states = [s for s in states if (entry.queue_id, s.recipient.address) not in self._under_way]
-        routes = routing.applicable(self._routes, self._with_providers(entry))
+        route_of = self._closing.ways(entry)
         ways: dict[tuple[str, tuple[str, ...], bool, frozenset[tuple[str, CannotCarry]]], Group] = {}
         for state in states:
-            route = routing.choose(routes, state.recipient.address)
+            route = route_of(state)
             order = routing.order(route, state, now) if route else ()
             refused = self._carrier.refused(entry.queue_id, state.recipient.address, order)
             way = (route.name if route else "", order, state.maybe_relayed, refused)
             if way not in ways:
-                ways[way] = Group(entry, route or routing.Route("", ()), order, [], state.maybe_relayed, refused)
+                ways[way] = Group(entry, route or routing.Route("", ()), order, [], state.maybe_relayed, refused, self._carrier.table)
             ways[way].states.append(state)
         for group in ways.values():
-            self._spawn(group, self._carrier.carry(group))
+            self._spawn(group)
 
-    def _with_providers(self, entry: Entry) -> Entry:
-        """A bounce whose providers have all left the configuration goes as mail of the sender that it is for: when a route's provider
-        gets another name, what must not leave by another route still does not."""
-        if entry.bounce and entry.via and not any(name in self._transports for name in entry.via):
-            sender = entry.envelope.recipients[0].address
-            return replace(entry, via=(), envelope=replace(entry.envelope, reverse_path=sender))
-        return entry
-
-    def _spawn(self, group: Group, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, group: Group) -> None:
         for address in group.addresses:
             self._under_way[group.entry.queue_id, address] = group
-        task = asyncio.create_task(self._guarded(group, work))
+        task = asyncio.create_task(self._guarded(group))
         self._tasks[task] = group
 
         def done(_: asyncio.Task[None]) -> None:
@@ -301,9 +295,9 @@ class Delivery:
             if self._under_way.get((group.entry.queue_id, address)) is group:
                 del self._under_way[group.entry.queue_id, address]
 
-    async def _guarded(self, group: Group, work: Coroutine[object, object, None]) -> None:
+    async def _guarded(self, group: Group) -> None:
         try:
-            await work
+            await self._carrier.carry(group)
         except CorruptEntry as error:
             await self._closing.set_aside(CorruptEntry(group.entry.queue_id, error.why))
         except SpoolError as error:

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from relay import dsn, header
+from relay import dsn, header, routing
 from relay.delivery.settings import DeliverySettings
 from relay.errors import SpoolError
 from relay.log import Events
-from relay.model import Client, Entry, Envelope, Facts, Notify, Recipient
+from relay.model import Client, Entry, Envelope, Facts, Notify, Recipient, RecipientState
 from relay.spool.base import Spool
 
 T = TypeVar("T")
@@ -71,15 +71,24 @@ class Notices:
         other = self._settings.bounce_via
         return (other,) if other and self._carries_reports(other) is not None else tuple(via)
 
-    async def send(self, entry: Entry, via: Sequence[str], reports: Sequence[dsn.Report]) -> None:
-        """Store a notice; that its recipients are told is part of the same commit."""
+    def way(self, entry: Entry, state: RecipientState, routes: Sequence[routing.Route]) -> routing.Route:
+        """How a notice leaves: by `bounce.via` or its route as they are configured now; where there is no route of that name any
+        more, or an admin has fixed the providers, by those that were stored with it."""
+        found = next((route for route in routes if route.name == state.route), None)
+        if found:
+            return replace(found, via=self._via(found.via))
+        gone = all(self._carries_reports(name) is None for name in entry.via)
+        return routing.Route(state.route, self._via(entry.via) if gone else entry.via)
+
+    async def send(self, entry: Entry, route: routing.Route, reports: Sequence[dsn.Report]) -> None:
+        """Store a notice about recipients with this route; that they are told is part of the same commit."""
         addresses = [report.recipient.address for report in reports]
         to = self._to(entry)
         if not to:  # the postmaster has left the configuration since
             await self._insist(lambda: self._spool.told(entry.queue_id, addresses))
             self.log_double_bounce(entry, reports)
             return
-        via = self._via(via)
+        via = self._via(route.via)
         report = not via or any(self._carries_reports(name) for name in via)
         now = self._clock()
 
@@ -109,6 +118,7 @@ class Notices:
                 edits=(),
                 via=via,
                 bounce=True,
+                route=route.name,
                 answers=entry.queue_id,
                 told=addresses,
                 warns=all(report.action is dsn.Action.DELAYED for report in reports),

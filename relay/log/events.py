@@ -258,7 +258,7 @@ class Events:
         self._write(logging.INFO, "smtpd", text, fields)
 
     def login_failed(self, client: Client, mechanism: str, username: str, why: str = "wrong name or password") -> None:
-        """A client could not log in. The line has the shape of Postfix's, so that fail2ban's filter for it finds the address."""
+        """A client could not log in. fail2ban finds the address by the filter in docs/logs.md; the name at the end is the client's."""
         who = f"{clean(client.name)}[{clean(client.address)}]"
         text = f"warning: {who}: SASL {clean(mechanism)} authentication failed: {clean(why)}, sasl_username={clean(username)}"
         fields: dict[str, object] = {

@@ -133,15 +133,17 @@ class Incoming(Protocol):
         edits: Sequence[Edit],
         via: Sequence[str] = (),
         bounce: bool = False,
+        route: str = "",
         answers: str = "",
         told: Sequence[str] = (),
         warns: bool = False,
     ) -> Entry:
         """Make the message durable and due at once. Only after this returns may the client hear 250.
 
-        A bounce names the entry it `answers` and the recipients it has `told` the sender about: they are marked told in
-        the same transaction, so that a crash neither loses nor repeats a bounce. One that only `warns` of a delay marks
-        those that are still open: of what became of the others the sender is still to be told.
+        A bounce names the `route` it is to leave by, which its recipients keep; the entry it `answers`; and the recipients
+        it has `told` the sender about: they are marked told in the same transaction, so that a crash neither loses nor
+        repeats a bounce. One that only `warns` of a delay marks those that are still open: of what became of the others the
+        sender is still to be told.
         """
 
     async def abort(self) -> None:
@@ -218,7 +220,8 @@ class Spool(Protocol):
 
     async def late(self, arrived_before: float, limit: int, after: str = "") -> Sequence[str]:
         """Ids, after the id `after`, of entries that arrived before and have a QUEUED recipient that was deferred or waits,
-        and whose sender was not warned. Null reverse-paths and bounces are left out. NOTIFY is for the caller to look at."""
+        whose sender was not warned. Null reverse-paths, bounces and recipients whose NOTIFY has no DELAY are left out: they
+        would be looked at again and again."""
 
     async def entry(self, queue_id: str) -> Entry | None:
         """One entry, open or in the history. Raises CorruptEntry for one set aside."""
@@ -253,7 +256,8 @@ class Spool(Protocol):
         """
 
     async def reroute(self, what: Filter, via: Sequence[str], now: float, even_if_maybe_sent: bool) -> int:
-        """Fix the providers of matching entries and make them due now; maybe-relayed recipients stay pinned unless told."""
+        """Fix the providers of matching entries, whatever their route, and make them due now; maybe-relayed recipients stay
+        pinned unless told."""
 
     async def delete(self, what: Filter, now: float) -> int:
         """Delete matching recipients that are not leased, without a bounce. Entries left without an open one are finished, unless

@@ -288,10 +288,9 @@ class Changes:
         return [self._purge(operation) for operation in operations]
 
     def _purge(self, operation: Purge) -> tuple[int, int]:
-        # An id is at most a minute ahead of the clock that made it, so old entries lie below this one.
         old = self._db.execute(
             f"SELECT id FROM entry e WHERE id < ? AND finished < ? AND {filters.SANE} ORDER BY id LIMIT ?",
-            (ids.at(operation.finished_before) + ids.AHEAD, operation.finished_before, operation.limit),
+            (operation.below, operation.finished_before, operation.limit),
         ).fetchall()
         for sql in ("DELETE FROM step WHERE entry = ?", "DELETE FROM recipient WHERE entry = ?", "DELETE FROM entry WHERE id = ?"):
             self._db.executemany(sql, old)
@@ -347,7 +346,7 @@ _ALTER = {
     "release": _NOW_DUE,
     "retry": _NOW_DUE,
     "reroute": "UPDATE recipient SET due = iif(state = 'queued', ?1, NULL), next_attempt = ?1, waits = NULL, since = 0.0, "
-    "maybe_relayed = 0 WHERE entry = ?2 AND address = ?3",
+    "route = '', maybe_relayed = 0 WHERE entry = ?2 AND address = ?3",
     "delete": "UPDATE recipient SET state = 'deleted', due = NULL, waits = NULL WHERE entry = ? AND address = ?",
 }
 

@@ -119,7 +119,8 @@ CREATE TABLE corrupt (
 _NOTICES = """
 CREATE INDEX recipient_late ON recipient (entry) WHERE told = 0 AND state = 'queued' AND (attempts > 0 OR waits IS NOT NULL);
 UPDATE recipient SET told = 1 WHERE state = 'relayed' AND entry IN (SELECT id FROM entry WHERE finished IS NULL);
-"""  # version 1 never told of a success, and will not years later
+UPDATE recipient SET route = '' WHERE entry IN (SELECT id FROM entry WHERE finished IS NULL AND bounce);
+"""  # version 1 never told of a success, and will not years later; the route of its bounces was that of mail from nobody
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _NOTICES)  # the n-th brings version n to n + 1
 

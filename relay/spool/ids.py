@@ -68,6 +68,11 @@ class QueueIds:
         target = max(at(now), self._last) + AHEAD
         return target if target - self.mark > AHEAD // 2 else 0
 
+    def above(self, moment: float, now: float) -> int:
+        """An id above all that were given out before `moment`. An id is at most a minute ahead of the clock that made it, unless
+        the clock stepped back: until it has caught up, that is every id."""
+        return at(moment) + AHEAD if self._last < at(now) + AHEAD else self._last + 1
+
     @property
     def final(self) -> int:
         """The mark for an orderly end: nothing is skipped at the next start."""

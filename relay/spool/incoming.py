@@ -99,6 +99,7 @@ class SqliteIncoming:
         edits: Sequence[Edit],
         via: Sequence[str] = (),
         bounce: bool = False,
+        route: str = "",
         answers: str = "",
         told: Sequence[str] = (),
         warns: bool = False,
@@ -113,7 +114,7 @@ class SqliteIncoming:
             header=header,
             message_id=message_id,
             edits=tuple(edits),
-            recipients=tuple(RecipientState(recipient, State.QUEUED, next_attempt=arrived) for recipient in envelope.recipients),
+            recipients=tuple(RecipientState(one, State.QUEUED, next_attempt=arrived, route=route) for one in envelope.recipients),
             via=tuple(via),
             bounce=bounce,
         )

@@ -112,11 +112,12 @@ class SetAside:
 
 @dataclass(slots=True)
 class Purge:
-    """One chunk. -> (entries forgotten, bodies forgotten)"""
+    """One chunk of entries with ids lower than `below`. -> (entries forgotten, bodies forgotten)"""
 
     finished_before: float
     bodies_before: float
     limit: int
+    below: int
 
 
 @dataclass(slots=True)

@@ -211,15 +211,15 @@ class Reader:
         )
         return [ids.text(number) for (number,) in found]
 
-    def late(self, arrived_before: float, limit: int, after: str) -> Sequence[str]:
-        """Entries that arrived before, with a recipient that is deferred or waits and whose sender was not warned."""
+    def late(self, arrived_before: float, limit: int, after: str, below: int) -> Sequence[str]:
+        """Entries with ids lower than `below` that arrived before, with a recipient that is deferred or waits and whose sender was
+        not warned, but may be."""
         start = ids.number(after) if after else -1
-        # An id is at most a minute ahead of the clock that made it: younger entries need not be looked at.
         found = self._all(
             "SELECT DISTINCT r.entry FROM recipient r INDEXED BY recipient_late JOIN entry e ON e.id = r.entry "
-            f"WHERE {rows.LATE} AND r.entry > ? AND r.entry < ? AND e.arrived < ? AND e.sender <> '' AND NOT e.bounce "
+            f"WHERE {rows.LATE} AND {rows.WARNED} AND r.entry > ? AND r.entry < ? AND e.arrived < ? AND e.sender <> '' AND NOT e.bounce "
             f"AND {filters.SANE} ORDER BY r.entry LIMIT ?",
-            (start, ids.at(arrived_before) + ids.AHEAD, arrived_before, limit),
+            (start, below, arrived_before, limit),
         )
         return [ids.text(number) for (number,) in found]
 

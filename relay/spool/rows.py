@@ -25,6 +25,7 @@ STEP = "entry, time, address, provider, route, attempt, verdict, status, reply, 
 
 OPEN_STATES = "('queued', 'held')"
 UNTOLD = "(NOT r.told AND (r.state = 'failed' OR (r.state = 'relayed' AND instr(r.notify, 'SUCCESS'))))"  # a notice is due
+WARNED = "(r.notify = '' OR instr(r.notify, 'DELAY'))"  # as far as NOTIFY goes
 LATE = "r.told = 0 AND r.state = 'queued' AND (r.attempts > 0 OR r.waits IS NOT NULL)"  # as the index recipient_late has it
 
 _states = {state.value: state for state in State}
@@ -58,10 +59,11 @@ def entry_row(entry: Entry, body: int) -> tuple[Any, ...]:
 def recipient_rows(entry: Entry) -> list[tuple[Any, ...]]:
     """The rows of table recipient for an entry just accepted: every recipient is due at once."""
     number, arrived = int(entry.queue_id, 16), entry.arrived
-    fresh = (State.QUEUED.value, 0, arrived, arrived, None, "", "", 0.0, "", "", "", "", "", 0, 0)
+    due = (State.QUEUED.value, 0, arrived, arrived, None, "")
+    unsaid = (0.0, "", "", "", "", "", 0, 0)
     return [
-        (number, recipient.address, n, ",".join(sorted(recipient.notify)), recipient.orcpt, *fresh)
-        for n, recipient in enumerate(entry.envelope.recipients)
+        (number, one.recipient.address, n, ",".join(sorted(one.recipient.notify)), one.recipient.orcpt, *due, one.route, *unsaid)
+        for n, one in enumerate(entry.recipients)
     ]
 
 

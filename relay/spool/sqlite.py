@@ -262,7 +262,8 @@ class SqliteSpool:
 
     async def late(self, arrived_before: float, limit: int, after: str = "") -> Sequence[str]:
         """Entries that arrived before and wait for delivery, whose sender was not warned."""
-        return await self._read(lambda reader: reader.late(arrived_before, limit, after))
+        below = self._ids.above(arrived_before, self._clock())
+        return await self._read(lambda reader: reader.late(arrived_before, limit, after, below))
 
     # Looking
 
@@ -362,7 +363,9 @@ class SqliteSpool:
         return gone
 
     async def _purge(self, finished_before: float, bodies_before: float) -> tuple[int, int]:
-        gone: tuple[int, int] = await self._do(Purge(finished_before, bodies_before, CHUNK))
+        gone: tuple[int, int] = await self._do(
+            Purge(finished_before, bodies_before, CHUNK, self._ids.above(finished_before, self._clock()))
+        )
         return gone
 
     # The disk

@@ -2,7 +2,8 @@
 
 Each message has an id of its own and is submitted exactly once. A client notes an id when it has read the whole 250;
 the sink notes every message whose final dot arrived. At the end every noted id must be in the sink, and one that is
-there twice must stand in the log as "may be delivered twice".
+there twice must stand in the log as "may be delivered twice". The letter that an id begins with says what becomes of the
+message: `s` asks for a notice of success, `f` is refused and bounced, all others are plain. Notices are counted like messages.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parent.parent.parent
 CLIENTS = 20
 MESSAGES = 15  # by each client in one round
 _TWICE = re.compile(r"\b([0-9A-F]{14}): .*may be delivered twice")
+_RCPT = {"f": b"RCPT TO:<nobody@sink.example>", "s": b"RCPT TO:<user@sink.example> NOTIFY=SUCCESS,FAILURE"}
 _CONFIG = """\
 version: 1
 listen: [{{name: faults, address: "127.0.0.1:{port}"}}]
@@ -175,13 +177,18 @@ async def _client(port: int, books: Books, chance: random.Random, names: Sequenc
             await _reply(reader)
             await _command(reader, writer, b"EHLO client.example")
             for name in names:
-                for line in (b"MAIL FROM:<app@client.example>", b"RCPT TO:<user@sink.example>", b"DATA"):
+                for line in (b"MAIL FROM:<app@client.example>", _RCPT.get(name[0], b"RCPT TO:<user@sink.example>"), b"DATA"):
                     await _command(reader, writer, line)
                 reply = await _command(reader, writer, _message(name, chance) + b".")
                 if reply.startswith(b"250 "):
-                    books.acked[name] = reply.split()[-1].decode()
+                    books.acked.update(dict.fromkeys(_due(name), reply.split()[-1].decode()))
         finally:
             writer.transport.abort()
+
+
+def _due(name: str) -> list[str]:
+    """What must arrive because this message was promised."""
+    return {"f": [f"notice:{name}"], "s": [name, f"notice:{name}"]}.get(name[0], [name])
 
 
 def _message(name: str, chance: random.Random) -> bytes:

@@ -85,7 +85,8 @@ async def _balance(daemon: Daemon, books: Books, taken: Path) -> None:
 
 
 def _names(number: int) -> list[str]:
-    return [f"m{number}.{index}" for index in range(CLIENTS * MESSAGES)]
+    """Most of it plain mail; some asks for a notice of success, some will be refused (see harness)."""
+    return [f"{'sfmmm'[index // CLIENTS % 5]}{number}.{index}" for index in range(CLIENTS * MESSAGES)]
 
 
 def _progress(number: int, rounds: int, books: Books) -> None:

@@ -1,7 +1,8 @@
 """The provider of the fault tests: an SMTP server in a process of its own that outlives the daemon.
 
 It writes one line `id queue-id ok|bad` to a file for every message whose final dot arrived, before it answers 250, so that
-what a killed daemon never heard about is counted too. `bad` means that the body is not the one its digest names.
+what a killed daemon never heard about is counted too. `bad` means that the body is not the one its digest names. A notice
+about a message is written as `notice:id`. It refuses the recipient nobody.
 Run as `python -m tests.faults.sink FILE DELAY [PORT]`; it prints its port. SIGTERM stops it in good order: it begins no message
 any more and answers those that are under way; SIGKILL leaves them without an answer.
 """
@@ -18,6 +19,7 @@ import sys
 
 _ID = re.compile(rb"^X-Fault-Id: (\S+)\r$", re.MULTILINE)
 _DIGEST = re.compile(rb"^X-Fault-Digest: (\S+)\r$", re.MULTILINE)
+_NOTICE_ID = re.compile(rb"^Message-ID: <([0-9A-F]{14})@", re.MULTILINE)
 _QUEUE_ID = re.compile(rb"\AReceived: .*?\bid ([0-9A-F]{14})", re.DOTALL)
 _LIMIT = 64 * 1024 * 1024
 
@@ -46,6 +48,8 @@ class Taking:
 def line_about(message: bytes) -> bytes:
     """What the file says about a message."""
     header, _, body = message.partition(b"\r\n\r\n")
+    if b"\nAuto-Submitted: auto-replied\r" in header and (about := _ID.search(body)) and (own := _NOTICE_ID.search(header)):
+        return b"notice:%s %s ok\n" % (about[1], own[1])
     found = [pattern.search(header + b"\r") for pattern in (_ID, _QUEUE_ID, _DIGEST)]
     name, queue_id, digest = (match[1] if match else b"-" for match in found)
     return b"%s %s %s\n" % (name, queue_id, b"ok" if hashlib.sha256(body).hexdigest().encode() == digest else b"bad")
@@ -65,6 +69,7 @@ async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, file:
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, file: int, delay: float, taking: Taking) -> None:
     """One connection."""
     writer.write(b"220 sink ESMTP\r\n")
+    refused = False
     try:
         while line := await reader.readline():
             verb = line[:4].upper().strip()
@@ -73,6 +78,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, file
             elif verb == b"DATA" and taking.stopping:
                 writer.write(b"421 4.3.2 stopping\r\n")
                 return
+            elif verb == b"RCPT" and (refused := b"<nobody@" in line):
+                writer.write(b"550 5.1.1 no such user\r\n")
+            elif verb == b"DATA" and refused:
+                writer.write(b"554 5.5.1 no valid recipients\r\n")
             elif verb == b"DATA":
                 taking.begin()
                 try:
