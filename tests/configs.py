@@ -12,6 +12,13 @@ from relay import config
 from relay.errors import ConfigError
 
 HOSTNAME = "hostname: relay.example.com\n"
+ENVIRON = {  # what relay.yaml.example refers to
+    "POSTMARK_TOKEN": "fake-token-0000",
+    "AWS_ACCESS_KEY_ID": "AKIAFAKEFAKEFAKE0000",
+    "AWS_SECRET_ACCESS_KEY": "fake-secret-0000",
+    "MAILTRAP_TOKEN": "fake-token-0001",
+    "PAUBOX_API_KEY": "fake-key-0000",
+}
 POSTMARK = 'providers: {postmark: {token: "fake-token-0000"}}\n'
 
 

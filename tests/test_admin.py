@@ -597,6 +597,20 @@ async def test_who_stops_following_is_forgotten(served: Served) -> None:
             assert 200 == (await served.ask("GET", "/healthz"))[0]
 
 
+async def test_who_follows_the_log_leaves_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them keeps a connection for good, so beyond a number they are refused; one that leaves makes room."""
+    monkeypatch.setattr(looking, "MOST_FOLLOWING", 1)
+    _, writer = await follow(served)
+    status, answer, _ = await served.ask("GET", "/api/v1/log/tail")
+    assert (503, {"error": "the log is followed by 1 already, which is the most; end one of them"}) == (status, answer)
+    writer.close()
+    async with asyncio.timeout(10):
+        while served.log.listening:
+            assert 200 == (await served.ask("GET", "/healthz"))[0]
+    _, writer = await follow(served)
+    writer.close()
+
+
 # Floods.
 
 

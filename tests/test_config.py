@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from relay import config, routing
 from relay.config import marks, values
 from relay.config.model import Root
-from relay.config.problems import Report, looks_secret
+from relay.config.problems import Report
 from relay.config.providers import PROVIDERS
 from relay.config.section import keys_of
 from relay.errors import ConfigError
@@ -223,7 +223,7 @@ def test_a_file_that_must_not_be_read_is_a_matter_of_permission(write: Callable[
 def test_a_huge_file_is_refused(write: Callable[[str], Path]) -> None:
     """A configuration has at most 1 MiB."""
     (found,) = problems_of(write("#" * (1024 * 1024 + 1)))
-    assert "the file holds 1048577 octets; a configuration has at most 1048576" == found.strip()
+    assert "the file holds more than 1048576 octets, the most that a configuration has" == found.strip()
 
 
 def test_brackets_without_end_are_refused(write: Callable[[str], Path]) -> None:
@@ -294,21 +294,6 @@ def test_no_mistake_shows_a_secret(write: Callable[[str], Path], text: str) -> N
     found = "\n".join(problems_of(write(text), CANARY=CANARY, X="x"))
     assert CANARY not in found
     assert found
-
-
-SECRETS = {"token", "password", "api_key", "access_key_id", "secret_access_key", "session_token", "smtp_password"} | {
-    "smtp_access_key",
-    "smtp_secret_key",
-}
-
-
-def test_known_keys_are_secret_only_where_they_should_be() -> None:
-    """The words that make a key look secret hit no other key of the format."""
-    known = set(keys_of(Root))
-    for model in [*PROVIDERS.values(), *(config.ListenConfig, config.RouteConfig, config.MatchConfig, config.QueueConfig)]:
-        known |= set(keys_of(model))
-    paths = {"key", "auth"}  # starred too where no path stands: a key may have been pasted there
-    assert SECRETS | paths == {key for key in known if looks_secret(key)}
 
 
 def test_the_smallest_file(write: Callable[[str], Path]) -> None:

@@ -188,3 +188,11 @@ def test_a_password_made_of_a_secret_is_a_secret(tmp_path: Path) -> None:
     path = provider(tmp_path, "ses", f"{keys}, mode: smtp")
     assert ("some+secret+key", made) == config.load(path, environ={}).secrets()
     assert ("some+secret+key",) == config.load(provider(tmp_path, "ses", keys), environ={}).secrets()
+
+
+@pytest.mark.parametrize("written_as", ["$POSTMARK_TOKEN", "%POSTMARK_TOKEN%", "{{postmark_token}}"])
+def test_the_name_of_a_variable_is_no_secret(tmp_path: Path, written_as: str) -> None:
+    """What a shell or a template would have replaced is taken as it stands, and warned about."""
+    path = written(tmp_path, f"{HOSTNAME}providers: {{postmark: {{token: '{written_as}'}}}}\n")
+    text = "looks like a variable of a shell or a template, and is taken as the secret itself (${env:NAME} is its value)"
+    assert [f"providers.postmark.token: {text}"] == warnings_of(path)

@@ -178,8 +178,11 @@ def test_a_port_that_does_not_go_with_its_tls_is_warned_about(tmp_path: Path, po
 
 
 def test_nothing_is_looked_at_where_nothing_is_sent(tmp_path: Path) -> None:
-    """For showing a request neither certificates nor users need be readable, and no secret need be had."""
-    text = HOSTNAME + 'providers: {ses: {region: eu-west-1, access_key_id: "${env:A}", secret_access_key: "${cred:B}", mode: smtp}}\n'
+    """For showing a request neither certificates, nor authorities, nor users need be readable, and no secret need be had."""
+    text = (
+        HOSTNAME
+        + 'providers: {ses: {region: eu-west-1, access_key_id: "${env:A}", secret_access_key: "${cred:B}", mode: smtp, ca_file: /none}}\n'
+    )
     item = "{name: a, address: '127.0.0.1:25', tls: optional, cert: /nonexistent, key: /nonexistent, auth: /nonexistent}"
     path = written(tmp_path, f"{text}listen: [{item}]\nqueue: {{spool: /proc/version}}\n")
     loaded = config.load(path, environ={}, inside_service=False, for_sending=False)

@@ -22,13 +22,6 @@ from relay.config.whole import Config
 from tests.configs import HOSTNAME, POSTMARK, certificate, written
 
 EXAMPLE = (Path(__file__).parent.parent / "relay.yaml.example").read_text()
-ENVIRON = {
-    "POSTMARK_TOKEN": "fake-token-0000",
-    "AWS_ACCESS_KEY_ID": "AKIAFAKEFAKEFAKE0000",
-    "AWS_SECRET_ACCESS_KEY": "fake-secret-0000",
-    "MAILTRAP_TOKEN": "fake-token-0001",
-    "PAUBOX_API_KEY": "fake-key-0000",
-}
 SCHEMA = config.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
@@ -250,6 +243,12 @@ def _deepest(error: jsonschema.ValidationError) -> list[str]:
 
 
 MISTAKES = (Path(__file__).parent / "data/config/mistakes.txt").read_text()
+
+
+def test_a_provider_without_its_type_is_told_of_once() -> None:
+    """An editor says that the type is missing, not what every type would want."""
+    errors = VALIDATOR.iter_errors({"providers": {"lowcodeapi": {"token": "fake-token-0000"}}})
+    assert ["'type' is a required property"] == [error.message for error in errors]
 
 
 def test_an_unknown_key_is_unknown_to_the_schema_too() -> None:

@@ -39,13 +39,7 @@ EOF
 """
 TO = ("--from", "app@example.com", "--to", "ann@example.net")
 
-
-@pytest.fixture(autouse=True)
-def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No configuration of this host."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv("RELAY_CONFIG", raising=False)
-    monkeypatch.setattr(door, "CONFIG_FILE", tmp_path / "etc" / "relay.yaml")
+pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
 
 
 @pytest.fixture
@@ -166,6 +160,7 @@ def test_the_envelope_may_be_left_out(mail: str, capsys: pytest.CaptureFixture[s
         (["--from", "app@example.com", "--to", "nobody"], "--to 'nobody': "),
         (["--from", "a b@example.com", "--to", "a@example.net"], "--from 'a b@example.com': "),
         (["--from", "a@example.com> SIZE=1", "--to", "a@example.net"], "--from 'a@example.com> SIZE=1': not one address"),
+        (["--from", "a@example.com", "--to", "a@example.net, b@example.net"], "syntax; give each address by itself: --to A --to B"),
     ],
 )
 def test_an_address_that_is_none(arguments: list[str], said: str, mail: str, capsys: pytest.CaptureFixture[str]) -> None:

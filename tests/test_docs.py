@@ -16,7 +16,8 @@ from relay.config.problems import Report
 from relay.config.providers import PROVIDERS
 from relay.config.section import Section, keys_of
 from relay.metrics import Metrics
-from tests.configs import certificate
+from relay.model import Client
+from tests.configs import ENVIRON, certificate
 from tests.servers import ca_file
 
 ROOT = Path(__file__).parent.parent
@@ -44,13 +45,6 @@ def sections() -> Iterator[tuple[type[Section], tuple[str | int, ...]]]:
         yield _below(Root, name), (name,)
 
 
-ENVIRON = {
-    "POSTMARK_TOKEN": "fake-token-0000",
-    "AWS_ACCESS_KEY_ID": "AKIAFAKEFAKEFAKE0000",
-    "AWS_SECRET_ACCESS_KEY": "fake-secret-0000",
-    "MAILTRAP_TOKEN": "fake-token-0001",
-    "PAUBOX_API_KEY": "fake-key-0000",
-}
 SECTIONS = {model: loc for model, loc in sections()}
 KEYS = [(model, key) for model in SECTIONS for key in keys_of(model)]
 
@@ -149,3 +143,22 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 def _anchor(heading: str) -> str:
     """What a heading is called in a link, as GitHub makes it."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+LOGIN_FAILED = "warning: unknown[192.0.2.7]: SASL PLAIN authentication failed: wrong name or password, sasl_username="
+
+
+@pytest.mark.parametrize("document", ["docs/logs.md", "docs/listeners.md"])
+def test_the_filter_for_fail2ban_finds_the_address(document: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Both documents show the same filter. It reads a line in a file, and in the journal with relay's own stamp or the unit's, and never
+    takes an address from the name that the client gave."""
+    [written] = re.findall(r"(?m)^ *failregex = (.*)$", (ROOT / document).read_text())
+    failregex = re.compile(written.replace("<HOST>", r"(?P<host>[0-9a-fA-F.:]+)"))  # as fail2ban reads it, after it took the time off
+    log.Events().login_failed(Client("lan", "192.0.2.7", name="unknown"), "PLAIN", "app1")
+    assert [f"{LOGIN_FAILED}app1"] == [record.msg for record in caplog.records]
+    for before in ("", " host ", "host ", "host relay[812]: "):
+        for name in ("app1", "x relay/smtpd[1]: warning: a[203.0.113.9]: SASL PLAIN authentication failed: "):
+            found = failregex.search(f"{before}relay/smtpd[812]: {LOGIN_FAILED}{name}")
+            assert found
+            assert "192.0.2.7" == found["host"]
+    assert not failregex.search("host relay/smtpd[812]: NOQUEUE: reject: MAIL from unknown[192.0.2.7]: 550 5.7.1 no")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay.cli import door, exits, explanations
+from relay.cli import exits, explanations
 from relay.cli.main import main
+from tests.commands import write
 from tests.test_mime import corpus
 
 MAIL = b"""From: App <app@example.com>
@@ -40,14 +41,9 @@ senders: {allow: ["*@example.com"]}
 
 
 @pytest.fixture(autouse=True)
-def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(nothing_of_this_host: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CONFIG and no other."""
-    path = tmp_path / "relay.yaml"
-    path.write_text(CONFIG)
-    path.chmod(0o600)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("RELAY_CONFIG", str(path))
-    monkeypatch.setattr(door, "CONFIG_FILE", tmp_path / "etc" / "relay.yaml")
+    monkeypatch.setenv("RELAY_CONFIG", write(tmp_path / "relay.yaml", CONFIG))
 
 
 def file(directory: Path, data: bytes = MAIL) -> str:
@@ -126,6 +122,26 @@ def test_what_a_listener_would_refuse(
     assert refusals == as_json(capsys, path, *arguments, *sender, "--to", "a@example.net")["listener"]["refusals"]
     assert exits.OK == main(["explain", path, *arguments, *sender, "--to", "a@example.net"])
     assert bool(refusals) == (": refuses it\n" in capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "recipients", "refusal"),
+    [
+        (b"Received: by x\n" * 51, b"", 1, "51 Received fields are more than 50: the mail goes in a circle"),
+        (b"X-Long: x\n" * 120_000, b"", 1, "a header of 1,320,029 octets is more than 1,048,576"),
+        (b"", b"x" * 65_537, 1, "a line of 65,537 octets is more than 65,536"),
+        (b"", b"", 1001, "1,001 recipients are more than 1,000 in one transaction"),
+        (b"Received: by x\n" * 50, b"x" * 65_536, 1000, ""),
+    ],
+)
+def test_what_every_listener_would_refuse(
+    head: bytes, body: bytes, recipients: int, refusal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Loops, endless headers and lines, and too many recipients, with the limits that the listener has."""
+    path = file(tmp_path, head + b"From: app@example.com\nX: y\n\n" + body + b"\n")
+    to = [word for number in range(recipients) for word in ("--to", f"a{number}@example.net")]
+    found = as_json(capsys, path, "--from", "app@example.com", *to)
+    assert ([refusal] if refusal else []) == found["listener"]["refusals"]
 
 
 def test_a_unix_socket_has_clients_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

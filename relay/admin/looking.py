@@ -21,6 +21,7 @@ from relay.views import Json
 
 MAX_PAGE = 1000  # entries in one answer
 MAX_STORIES = 20  # entries that one search tells about
+MOST_FOLLOWING = 20  # at a time; each is a connection that stays, and the admin wants some too
 HEARTBEAT = 15.0  # seconds of a quiet log after which an empty line shows that the connection lives
 
 
@@ -34,6 +35,7 @@ class Looking:
         self._spool = spool
         self._metrics = metrics
         self._ending = asyncio.Event()
+        self._following = 0
 
     def end(self) -> None:
         """End the answers that would go on for ever."""
@@ -143,11 +145,14 @@ class Looking:
         """The log from now on: one JSON object for each line, and an empty line now and then while nothing happens."""
         if self._context.tail is None:
             raise Problem(503, "the daemon is not running")
+        if self._following >= MOST_FOLLOWING:
+            raise Problem(503, f"the log is followed by {self._following} already, which is the most; end one of them")
         return StreamingResponse(self._lines(self._context.tail), media_type="application/x-ndjson")
 
     async def _lines(self, subscribe: Callable[[], Subscription]) -> AsyncIterator[bytes]:
         """The log as octets until the daemon stops; an empty line at once, so that who follows knows that it does."""
         lines = subscribe()
+        self._following += 1
         ending = asyncio.create_task(self._ending.wait())
         ending.add_done_callback(lambda _: lines.close())
         following = asyncio.create_task(_next(lines))
@@ -162,6 +167,7 @@ class Looking:
                 else:
                     return
         finally:
+            self._following -= 1
             lines.close()
             ending.cancel()
             following.cancel()

@@ -14,9 +14,10 @@ STATES = ("active", "deferred", "hold", "corrupt", "finished")
 FILTERS = ("id", "provider", "route", "from", "to", "state", "older")
 
 _HELP = """\
-An SMTP relay bridge: apps hand it mail by SMTP, it stores each message and hands it on to a provider.
+An SMTP relay bridge: apps hand it mail by SMTP, it stores each message and
+hands it on to a provider.
 
-Start here, without any account (everything is captured, nothing leaves this host):
+Start here, without any account (all mail is captured, none leaves this host):
   relay serve --dev                 SMTP on 127.0.0.1:1025
   relay test me@example.com --wait  send a first mail
   relay log me@example.com          what became of it
@@ -28,23 +29,24 @@ With a configuration (relay.yaml.example names every key):
 Every day:
   relay status                      accepting? providers, queue
   relay queue                       what waits, and why
-  relay log TERM                    the story of a message: queue id, Message-ID, address or remote id
+  relay log TERM                    the story of a message, by id or address
   relay log tail                    the log as it is written
-  relay reload                      a changed configuration, without losing a connection
+  relay reload                      a changed configuration, no connection lost
 
 Before a mail is sent (no daemon, no secret needed):
   relay convert mail.eml --provider postmark   the requests it would become
-  relay explain mail.eml                       which route takes it, and what each provider would do
+  relay explain mail.eml                       its route, and what would be done
 """
 _EXITS = """\
-exit codes: 0 ok, 64 usage, 65 bad input, 66 no such file or entry, 69 not available,
-70 bug, 74 cannot write the output, 75 try later, 77 permission, 78 configuration"""
+exit codes: 0 ok, 64 usage, 65 bad input, 66 no such file or entry,
+69 not available, 70 bug, 74 cannot write the output, 75 try later,
+77 permission, 78 configuration"""
 _SERVE = """\
 Run the daemon in the foreground; its log goes to standard error. SIGTERM
 drains and ends it, SIGHUP reads the configuration again, as relay reload does.
 
-  relay serve --dev               without a configuration; nothing leaves this host
-  relay serve -c relay.yaml       by one; relay check relay.yaml says what is wrong"""
+  relay serve --dev            without a configuration; nothing leaves this host
+  relay serve -c relay.yaml    by one; relay check relay.yaml finds its mistakes"""
 _LOG = """\
 The story of every message that TERM finds: a queue id (or how it begins),
 Message-ID, address or remote id. With `tail` instead the log of the running
@@ -76,7 +78,7 @@ nothing needs to run.
 
   relay explain mail.eml
   relay explain mail.eml --listener lan --client 10.1.2.3
-  relay explain --header "List-Unsubscribe: <x>" --from a@x.example --to b@y.example"""
+  relay explain --header "List-Id: <x>" --from a@x.example --to b@y.example"""
 _RELOAD = """\
 Have the running daemon read its configuration again. Connections and attempts
 under way go on. Where the new configuration has mistakes each is printed with
@@ -97,7 +99,9 @@ configuration; with it, it is read from standard input.
 
   relay smtp-password ses
   relay smtp-password --region eu-west-1 < secret"""
-_FILTER_HELP = "Filters may be combined; all must hold. Addresses and names are patterns: '*@example.com'."
+_FILTER_HELP = """\
+Filters may be combined; all must hold. Addresses and names are patterns:
+'*@example.com'."""
 _CHOICE = re.compile(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)", re.DOTALL)
 
 

@@ -75,7 +75,6 @@ _BARE: Mapping[str, Mapping[str, str]] = {
     "capture": {},
 }
 _ENOENT_EXIT, _EACCES_EXIT = 66, 77
-_LARGEST = 1024 * 1024 + 1
 
 
 def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True, for_sending: bool = True) -> Config:
@@ -164,7 +163,7 @@ def _read(path: Path, report: Report) -> bytes:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            data = file.read(_LARGEST)
+            data = file.read(marks.LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError([f"{path}: there is no such file"], _ENOENT_EXIT) from None
     except PermissionError:

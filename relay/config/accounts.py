@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pydantic import SecretStr
+
 from relay.config import aws
 from relay.config.build import Part
 from relay.config.problems import Loc, Report, did_you_mean
@@ -15,6 +17,7 @@ from relay.config.providers import MailtrapProvider, PauboxProvider, PostmarkPro
 from relay.transports import net
 
 _ACCESS_KEY_ID = re.compile(r"\w{16,128}", re.ASCII)  # AWS IAM API reference, AccessKey (2026-11)
+_SHELL = re.compile(r"\$[A-Z_][A-Z0-9_]*|%[A-Z_][A-Z0-9_]*%|\{\{\S*\}\}")
 _LENGTH_OF_SECRET = 40
 _LENGTH_OF_SMTP_PASSWORD = 44  # the base64 of a version octet and an HMAC-SHA256; the version makes it begin with B
 _CONNECTIONS_OF_MAILTRAP = 10  # of one account (docs.mailtrap.io, sending limits, 2026-11)
@@ -81,6 +84,11 @@ def warn(loc: Loc, provider: ProviderConfig, report: Report) -> None:
             if key in (fields := type(provider).model_fields) and getattr(provider, key) != fields[key].default:
                 report.warn((*loc, key), f"not used with mode: {provider.mode}")
     _warn_of_port(loc, provider, report)
+    for key, value in provider:
+        if isinstance(value, SecretStr) and _SHELL.fullmatch(value.get_secret_value()):
+            report.warn(
+                (*loc, key), "looks like a variable of a shell or a template, and is taken as the secret itself", "${env:NAME} is its value"
+            )
 
 
 def _smarthost(keys: _Keys, provider: SmtpProvider) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
-from relay.config.problems import Loc, Marks, Report, Span, looks_secret
+from relay.config.problems import Loc, Marks, Report, Span
+from relay.config.stars import looks_secret
 
-_LARGEST = 1024 * 1024  # octets
+LARGEST = 1024 * 1024  # octets of a file
 _DEEPEST = 20
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _CONSTANTS = {
@@ -63,8 +64,8 @@ def read(data: bytes, report: Report) -> Any:
 
     Fills in the report's source and places.
     """
-    if len(data) > _LARGEST:
-        report.add_at(None, f"the file holds {len(data)} octets; a configuration has at most {_LARGEST}")
+    if len(data) > LARGEST:
+        report.add_at(None, f"the file holds more than {LARGEST} octets, the most that a configuration has")
         return None
     try:
         text = report.source = data.decode("utf-8-sig")
@@ -143,8 +144,11 @@ class _Walk:
                 self._report.add_at(span, "a key must be plain text")
                 continue
             key = str(key_node.value)
-            if not _SIMPLE_KEY.fullmatch(key) and looks_secret(key):  # {token:abc} is one key, and must not be printed
+            if not _SIMPLE_KEY.fullmatch(key) and (":" in key[:-1] or looks_secret(key)):  # {token:abc} is one key, and not to be printed
                 self._report.add_at(span, "a key, a colon, a space and a value are expected", 'write it like this: token: "…"')
+                continue
+            if node.flow_style and value_node.start_mark.index == key_node.end_mark.index:  # {token: abc,def}: it may be half a secret
+                self._report.add_at(span, "a key has no colon and no value", "write key: value, and quote a value that holds a comma")
                 continue
             if key in found:
                 first = self._places[*loc, key].key or span

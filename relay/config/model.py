@@ -35,6 +35,19 @@ Format = Literal["auto", "text", "json", "journald"]
 Mask = Literal["none", "local", "full"]
 
 
+_OTHER_TLS = {
+    **dict.fromkeys(("starttls", "true", "yes", "on"), "required (TLS by STARTTLS), or optional, or implicit (TLS from the first octet)"),
+    **dict.fromkeys(("none", "false", "no"), "off"),
+    **dict.fromkeys(("ssl", "tls", "smtps"), "implicit (TLS from the first octet), or required (TLS by STARTTLS)"),
+}
+
+
+def _other_tls(word: str) -> tuple[str, str] | None:
+    """Words that providers and other programs use for what a listener calls something else."""
+    known = ", ".join(get_args(ListenTls))
+    return (f'"{word}" is not known here (known: {known})', f"write {mend}") if (mend := _OTHER_TLS.get(word.lower())) else None
+
+
 class ListenConfig(Section):
     """One place where clients hand in mail."""
 
@@ -42,7 +55,7 @@ class ListenConfig(Section):
     address: kinds.Endpoint = Field(
         examples=["127.0.0.1:25"], description="IP address and port, or unix:/path; other hosts need auth or allow."
     )
-    tls: Annotated[ListenTls, choice(ListenTls)] = setting(
+    tls: Annotated[ListenTls, choice(ListenTls, refused=_other_tls)] = setting(
         "off", description="off, optional (STARTTLS is offered), required (no mail before STARTTLS) or implicit (TLS from the first octet)."
     )
     cert: kinds.OptionalPath = setting(

@@ -12,24 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from relay.config.stars import masked
+
 Loc = tuple[str | int, ...]
 """Where a value is in the document: map keys and list indexes from the root."""
 
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what YAML counts as one
 _SHORTEST = 4  # characters; shorter values are part of ordinary words
 _WIDEST = 160  # columns shown of one line
-_SECRETISH = re.compile("token|pass|secret|key|cred|pwd|auth", re.IGNORECASE)
-_KEY = re.compile(
-    r"""(?<!\$\{)(?<![^\s{\[,"'])(?P<key>[^\s:{}\[\],][^:{}\[\],]*)\s*:\s*"""
-    r"""|(?P<word>\w*(?:token|pass|secret|cred|pwd)\w*)[^:=\s\w]*\s*[:=]?\s*""",  # with its colon forgotten
-    re.IGNORECASE,
-)
-_REST_OF_QUOTED = {'"': re.compile(r'(?:[^"\\]|\\.)*"'), "'": re.compile(r"[^']*(?:''[^']*)*'")}
-_REFERENCE = re.compile(r"""["']?\$\{(?:env|file|cred):[^}]*\}["']?\s*(?:$|[,}\]#])""")
-_PATH_KEYS = frozenset({"key", "auth"})  # of a listener: they name files
-_PATH = re.compile(r"""["']?/(?:etc|home|opt|root|run|srv|tmp|usr|var)/""")  # no secret begins like this
-_AFTER_VALUE = re.compile(r"\s*(?:$|[,}\]]|\s#)")
-_USERINFO = re.compile(r"(://)([^/\s@]+)(@)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +47,6 @@ class _Problem:
     mend: str
 
 
-def looks_secret(key: str) -> bool:
-    """Whether the value of a key so named should not be shown. Misspelled names count."""
-    key = re.sub("[^a-z]", "", key.lower())
-    return _SECRETISH.search(key) is not None or bool(get_close_matches(key, ("token", "password", "secret"), 1, 0.7))
-
-
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """`did you mean "x"?` for the nearest known word, or ""."""
     folded = {name.lower(): name for name in known}
@@ -73,58 +57,6 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 def dotted(loc: Loc) -> str:
     """The key path as it is printed: `providers.ses.limits.rate`, `routes.0.via`."""
     return ".".join(str(part) for part in loc)
-
-
-def _stars(text: str) -> str:
-    return re.sub(r"\S", "*", text)
-
-
-def masked(lines: Sequence[str]) -> list[str]:
-    """The lines with every value that looks secret starred out, column for column. References (`${env:…}`) stay."""
-    shown = []
-    quote = ""  # a secret value goes on until this quotation mark
-    below: int | None = None  # lines indented deeper than this continue a secret value
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
-        if quote:
-            closed = _REST_OF_QUOTED[quote].match(line)
-            start = closed.end() if closed else len(line)
-            quote = "" if closed else quote
-        elif below is not None and (not line.strip() or indent > below):
-            start = len(line)
-        else:
-            start, below = 0, None
-        line = _stars(line[:start]) + line[start:]
-        if start < len(line):
-            line, rest = _masked(line, start)
-            if rest is not None:
-                quote = line[rest] if line[rest : rest + 1] in _REST_OF_QUOTED else ""
-                below = None if quote else indent
-                line = line[:rest] + _stars(line[rest:])
-        shown.append(_USERINFO.sub(lambda match: match[1] + _stars(match[2]) + match[3], line))
-    return shown
-
-
-def _masked(line: str, position: int) -> tuple[str, int | None]:
-    """The line, from `position` on, with the secret values that end in it starred out; and where one begins that may not."""
-    while match := _KEY.search(line, position):
-        start = position = match.end()
-        if reference := _REFERENCE.match(line, start):
-            position = reference.end()
-            continue
-        if not looks_secret(match["key"] or match["word"]) or (match["key"] in _PATH_KEYS and _PATH.match(line, start)):
-            continue
-        quote = line[start : start + 1]
-        in_flow = line[:start].count("{") > line[:start].count("}")
-        if quote in _REST_OF_QUOTED:
-            end = _REST_OF_QUOTED[quote].match(line, start + 1)
-        else:
-            end = re.compile("[^,}]*").match(line, start) if in_flow and re.search("[,}]", line[start:]) else None
-        if end is None or not _AFTER_VALUE.match(line, end.end()):
-            return line, start
-        position = end.end()
-        line = line[:start] + _stars(line[start:position]) + line[position:]
-    return line, None
 
 
 @dataclass

@@ -117,7 +117,7 @@ class SmtpProvider(Section):
     login: Annotated[Login, choice(Login)] = setting(
         "auto", description="How to log in: plain, login, cram-md5, or auto: the first of these that the smarthost offers."
     )
-    ca_file: kinds.OptionalCertificates = _ca_file()
+    ca_file: kinds.OptionalPath = _ca_file()
     timeout: kinds.PositiveDuration = _timeout_of_reply()
     limits: LimitsConfig = _limits(LimitsConfig())
     unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()
@@ -168,7 +168,7 @@ class SesProvider(Section):
     )
     host: kinds.OptionalHost = _host("email-smtp.eu-west-1.amazonaws.com")
     port: kinds.Port = _port()
-    ca_file: kinds.OptionalCertificates = _ca_file_of_smtp()
+    ca_file: kinds.OptionalPath = _ca_file_of_smtp()
     timeout: kinds.PositiveDuration = _timeout_of_request()
     limits: LimitsConfig = _limits(LimitsConfig())
     unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()
@@ -194,7 +194,7 @@ class PostmarkProvider(Section):
     base_url: kinds.BaseUrl = setting("https://api.postmarkapp.com", description="Where the API is; https, or http on this host.")
     host: kinds.OptionalHost = _host("smtp-broadcasts.postmarkapp.com")
     port: kinds.Port = _port()
-    ca_file: kinds.OptionalCertificates = _ca_file_of_smtp()
+    ca_file: kinds.OptionalPath = _ca_file_of_smtp()
     on_loss: Annotated[OnLoss, choice(OnLoss)] = setting(
         "refuse", description="When the API cannot carry a part of a message: refuse it, or warn and send the rest."
     )
@@ -222,7 +222,7 @@ class MailtrapProvider(Section):
     password: kinds.OptionalSecret = setting(None, examples=["${cred:mailtrap}"], description="Password of the sandbox's SMTP login.")
     host: kinds.OptionalHost = setting(None, examples=["live.smtp.mailtrap.io"], description="Another host than the one of the stream.")
     port: kinds.Port = setting(587, description="Port; TLS is implicit on 465, by STARTTLS on all others.")
-    ca_file: kinds.OptionalCertificates = _ca_file()
+    ca_file: kinds.OptionalPath = _ca_file()
     timeout: kinds.PositiveDuration = _timeout_of_reply()
     limits: MailtrapLimitsConfig = _limits(MailtrapLimitsConfig())
     unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()
@@ -236,7 +236,7 @@ class PauboxProvider(Section):
     api_key: kinds.Token = Field(examples=["${env:PAUBOX_API_KEY}"], description="API key of the Paubox account.")
     host: kinds.Host = setting("smtp.paubox.com", description="Where Paubox takes mail by SMTP.")
     port: kinds.Port = setting(587, description="Port; TLS is implicit on 465, by STARTTLS on all others.")
-    ca_file: kinds.OptionalCertificates = _ca_file()
+    ca_file: kinds.OptionalPath = _ca_file()
     timeout: kinds.PositiveDuration = _timeout_of_reply()
     limits: PauboxLimitsConfig = _limits(PauboxLimitsConfig())
     unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()

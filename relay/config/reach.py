@@ -40,7 +40,8 @@ def users_files(path: Path, *, environ: Mapping[str, str]) -> dict[str, Path]:
 def _sections(path: Path, names: Sequence[str], report: Report, environ: Mapping[str, str]) -> dict[str, Any]:
     """These sections as plain data, None for what is not there. Mistakes go to the report."""
     try:
-        raw = marks.read(path.read_bytes(), report)
+        with path.open("rb") as file:
+            raw = marks.read(file.read(marks.LARGEST + 1), report)
     except OSError as error:
         code = 77 if isinstance(error, PermissionError) else 66
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"], code) from error

@@ -75,7 +75,8 @@ def _provider() -> dict[str, Any]:
         "type": "object",
         "properties": {"type": types},
         "allOf": [
-            {"if": {"properties": {"type": {"const": name}}}, "then": {"$ref": _DEFS + model.__name__}} for name, model in PROVIDERS.items()
+            {"if": {"required": ["type"], "properties": {"type": {"const": name}}}, "then": {"$ref": _DEFS + model.__name__}}
+            for name, model in PROVIDERS.items()
         ],
     }
 

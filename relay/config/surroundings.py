@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import ssl
 from pathlib import Path
 
 from relay import certificates, users
@@ -22,9 +23,11 @@ def check(draft: Draft, report: Report, now: float) -> None:
     for listener in draft.listen:
         _certificate(listener, report, now)
         _users(listener, report)
-    for provider in draft.providers.values():
-        if provider and isinstance(provider.value, SesProvider):
+    for provider in filter(None, draft.providers.values()):
+        if isinstance(provider.value, SesProvider):
             _aws(provider.loc, provider.bad, provider.value, report)
+        if (file := getattr(provider.value, "ca_file", None)) and (why := _not_trusted(file)):
+            report.add((*provider.loc, "ca_file"), *why)
     spool = draft.queue.value.spool
     if "spool" not in draft.queue.bad and (file := _in_the_way(spool)):
         report.add(("queue", "spool"), f"{file} is not a directory", "name a directory; relay makes one that is not there")
@@ -59,6 +62,19 @@ def _aws(loc: Loc, bad: frozenset[str], provider: SesProvider, report: Report) -
             "without keys here they are looked for with botocore, which is not installed",
             "pip install 'smtp-relay-bridge[aws]', or give access_key_id and secret_access_key",
         )
+
+
+def _not_trusted(file: Path) -> tuple[str, str] | None:
+    """Why a file of certificates cannot be loaded, and the mend."""
+    try:
+        if file.exists() and not file.is_file():  # a FIFO would be waited for
+            return f"{file} is not a regular file", "name a file of certificates in PEM form"
+        ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        return f"{file} holds no certificates that can be loaded", 'name a file in PEM form: "-----BEGIN CERTIFICATE-----"'
+    except OSError as error:
+        return f"cannot read {file}: {error.strerror}", "correct the path, or remove ca_file to trust the system's authorities"
+    return None
 
 
 def _in_the_way(directory: Path) -> Path | None:

@@ -7,7 +7,6 @@ was written, except for secrets. relay/config/kinds.py makes the models' types o
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -271,22 +270,6 @@ def spool(value: Any) -> Path:
     if isinstance(value, str) and value.startswith(("postgresql://", "postgres://")):
         raise mistake("a PostgreSQL spool is not built yet", "name a directory")
     return absolute_path(value)
-
-
-def certificates(value: Any) -> Path:
-    """A file of certificates that can be loaded now."""
-    path = absolute_path(value)
-    try:
-        if path.exists() and not path.is_file():  # a FIFO would be waited for
-            raise mistake(f"{path} is not a regular file", "name a file of certificates in PEM form")
-        ssl.create_default_context(cafile=path)
-    except ssl.SSLError:
-        raise mistake(
-            f"{path} holds no certificates that can be loaded", 'name a file in PEM form: "-----BEGIN CERTIFICATE-----"'
-        ) from None
-    except OSError as error:
-        raise mistake(f"cannot read {path}: {error.strerror}") from None
-    return path
 
 
 def mail_address(value: Any) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from relay import assembly, routing
+from relay import assembly, header, routing
 from relay.cli import door, exits, explanations
 from relay.cli.exits import Stop
 from relay.cli.verbs import common, mail
@@ -15,6 +15,7 @@ from relay.cli.verbs.convert import asked
 from relay.config import Config, ListenConfig
 from relay.errors import CannotCarry
 from relay.model import Client, Entry, Recipient
+from relay.smtp_protocol import Limits
 
 Json = dict[str, object]
 
@@ -81,6 +82,7 @@ def _verdict(settings: Config, listener: ListenConfig, made: Entry, *, whole: bo
         refusals.append(f"the reverse-path {sender} is none of senders.allow: {', '.join(allowed)}")
     if whole and made.facts.size > listener.max_size:
         refusals.append(f"{made.facts.size:,} octets are more than max_size, {listener.max_size:,}")
+    refusals += _beyond_limits(made)
     wants = ["TLS"] if listener.tls in ("required", "implicit") else []
     wants += ["a login"] if listener.auth else []
     return {
@@ -91,6 +93,19 @@ def _verdict(settings: Config, listener: ListenConfig, made: Entry, *, whole: bo
         "controls": list(listener.controls),
         "refusals": refusals,
     }
+
+
+def _beyond_limits(made: Entry) -> Iterator[str]:
+    """What every listener refuses, however it is configured."""
+    limits, received = Limits(), sum(name == "received" for name, _ in header.fields(made.header))
+    if received > limits.max_received:
+        yield f"{received} Received fields are more than {limits.max_received}: the mail goes in a circle"
+    if len(made.header) > limits.max_header:
+        yield f"a header of {len(made.header):,} octets is more than {limits.max_header:,}"
+    if made.facts.longest_line > limits.max_line:
+        yield f"a line of {made.facts.longest_line:,} octets is more than {limits.max_line:,}"
+    if len(made.envelope.recipients) > limits.max_recipients:
+        yield f"{len(made.envelope.recipients):,} recipients are more than {limits.max_recipients:,} in one transaction"
 
 
 def _ip(address: str) -> IPv4Address | IPv6Address:

@@ -135,7 +135,8 @@ def _parsed(option: str, given: str, *, null: bool) -> str:
     try:
         found, rest = address.parse_path(f"<{bare}>".encode(), smtputf8=True, null=null)
     except address.AddressError as error:
-        raise Stop(exits.USAGE, f"{option} {given!r}: {error}") from error
+        several = "; give each address by itself: --to A --to B" if "," in given and not null else ""
+        raise Stop(exits.USAGE, f"{option} {given!r}: {error}{several}") from error
     if rest:
         raise Stop(exits.USAGE, f"{option} {given!r}: not one address")
     return found

@@ -86,13 +86,27 @@ def smtp_password(options: Options) -> int:
     if options.region:
         if options.provider:
             raise Stop(exits.USAGE, "a provider of the configuration has its own region: leave out P, or --region")
+        region = _region(options.region)
         secret = getpass.getpass("secret access key: ") if sys.stdin.isatty() else _from_stdin()
-        print(presets.ses_smtp_password(secret, options.region))
+        print(presets.ses_smtp_password(secret, region))
         return exits.OK
     if not options.provider:
         raise Stop(exits.USAGE, "say which: relay smtp-password P, or --region with the secret access key on standard input")
     print(_of_provider(options, options.provider))
     return exits.OK
+
+
+def _region(given: str) -> str:
+    """The region is part of the password: a wrong one gives a password that is wrong as well, and nothing would say so."""
+    from relay.config import aws
+
+    try:
+        region = aws.region(given)
+    except ValueError as error:
+        raise Stop(exits.USAGE, f"--region: {error}") from error
+    if region not in aws.REGIONS:
+        print(f'relay: "{region}" is not a region of SES that relay knows of', file=sys.stderr)
+    return region
 
 
 def _of_provider(options: Options, name: str) -> str:

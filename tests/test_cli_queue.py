@@ -1,0 +1,131 @@
+"""`relay queue`: what waits is shown and changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from relay.cli import door, exits
+from tests.commands import Relay
+from tests.served import DEFERRED, MAIL, NOW, SENT
+
+pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
+
+
+async def test_the_queue_as_a_table(relay: Relay) -> None:
+    """An entry in one line; below it who waits, since when, and why; 80 columns."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    await relay.served.attempt(entry, "a@example.net", DEFERRED)
+    printed = await relay("queue")
+    lines = printed.out.splitlines()
+    assert "queue id        state      age      size  from" == lines[0]
+    assert lines[1].startswith(f"{entry.queue_id}  active  ")
+    assert lines[1].endswith(f"{len(MAIL)} B  <app@example.com>")
+    assert [
+        "    to <a@example.net>, 1 attempt by ses, next 2026-11-20 18:02:01",
+        "        450 mailbox busy",
+        "    to <b@example.net>",
+    ] == lines[2:]
+    assert max(map(len, lines)) <= 80
+
+
+async def test_the_queue_as_json_is_one_object_per_line(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, page by page; --limit holds for JSON too."""
+    monkeypatch.setattr(door, "PAGE", 2)
+    ids = [(await relay.served.store("a@example.net")).queue_id for _ in range(5)]
+    assert ids == [entry["queue_id"] for entry in await relay.json("queue", "list")]
+    assert ids[:3] == [entry["queue_id"] for entry in await relay.json("queue", "list", "--limit", "3")]
+    printed = await relay("queue", "--limit", "3")
+    assert "the first 3 entries; for more: --limit N, or --json for all" == printed.out.splitlines()[-1]
+
+
+async def test_an_empty_queue_says_so(relay: Relay) -> None:
+    """A filter that matches nothing is told from an empty queue."""
+    assert "nothing in the queue\n" == (await relay("queue")).out
+    assert "nothing in the queue matches\n" == (await relay("queue", "--to", "x")).out
+
+
+async def test_finished_and_corrupt_entries_can_be_listed(relay: Relay) -> None:
+    """`--state` reaches what is not in the queue."""
+    done, broken = await relay.served.store("a@example.net"), await relay.served.store("b@example.net")
+    await relay.served.attempt(done, "a@example.net", SENT)
+    await relay.served.spool.set_aside(broken.queue_id, "its body is missing", NOW)
+    assert "    to <a@example.net>, relayed, 1 attempt by ses" in (await relay("queue", "--state", "finished")).out
+    assert "its body is missing" in (await relay("queue", "--state", "corrupt")).out
+    assert "1 set aside as corrupt" in (await relay("status")).out
+    printed = await relay("queue", "show", broken.queue_id)
+    assert exits.DATA == printed.code
+    assert "set aside as corrupt" in printed.err
+
+
+async def test_raw_headers_and_timeline(relay: Relay) -> None:
+    """--raw is the stored message byte for byte when it goes to a file or a pipe."""
+    entry = await relay.served.store("a@example.net")
+    assert MAIL.decode() == (await relay("queue", "show", entry.queue_id, "--raw")).out
+    assert MAIL.decode().partition("\r\n\r\n")[0] + "\r\n" == (await relay("queue", "show", entry.queue_id, "--headers")).out
+    assert "no attempt yet\n" == (await relay("queue", "show", entry.queue_id, "--timeline")).out
+    await relay.served.attempt(entry, "a@example.net", SENT)
+    printed = await relay("queue", "show", entry.queue_id, "--timeline")
+    assert printed.out.splitlines()[0].endswith("mx.example.net[192.0.2.1]:25, to <a@example.net>")
+    assert ["remote-1"] == [step["remote_id"] for step in await relay.json("queue", "show", entry.queue_id, "--timeline")]
+    printed = await relay("queue", "show", entry.queue_id, "--raw")
+    assert exits.NO_INPUT == printed.code
+    assert "is gone" in printed.err
+
+
+async def test_retry_says_how_many(relay: Relay) -> None:
+    """All that waits, or what is named."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    await relay.served.attempt(entry, "a@example.net", DEFERRED)
+    assert "1 recipient due now\n" == (await relay("queue", "retry", entry.queue_id, "--to", "a@*")).out
+    assert exits.NO_INPUT == (await relay("queue", "retry", "FFFF")).code
+    assert exits.USAGE == (await relay("queue", "retry", "--id", "")).code
+    assert 0 == (await relay("queue", "retry")).code
+
+
+async def test_delete_asks(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It prints the count; anything but yes leaves the queue alone; without a terminal it wants --yes."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    printed = await relay("queue", "delete", "--to", "*@example.net")
+    assert exits.USAGE == printed.code
+    assert "--yes" in printed.err
+    asked: list[str] = []
+
+    def answers(answer: str) -> Callable[[str], str]:
+        def reply(question: str) -> str:
+            asked.append(question)
+            return answer
+
+        return reply
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answers(""))
+    assert "relay: nothing was done\n" == (await relay("queue", "delete", "--all")).err
+    monkeypatch.setattr("builtins.input", answers("y"))
+    assert "1 recipient deleted\n" == (await relay("queue", "delete", "--to", "a@*")).out
+    assert [
+        "delete 2 recipients? Nobody is told, no bounce is sent. [y/N] ",
+        "delete 1 recipient? Nobody is told, no bounce is sent. [y/N] ",
+    ] == asked
+    assert "1 recipient deleted\n" == (await relay("queue", "delete", entry.queue_id, "--yes")).out
+    assert 0 == (await relay.served.spool.counts()).entries
+
+
+async def test_a_deletion_is_part_of_the_story(relay: Relay) -> None:
+    """The log and the timeline say who took the recipient out."""
+    entry = await relay.served.store("a@example.net")
+    await relay("queue", "delete", entry.queue_id, "--yes")
+    lines = (await relay("log", entry.queue_id)).out.splitlines()
+    assert ["  to <a@example.net>: deleted", "    2026-11-20 17:57:01  deleted   by the admin"] == lines[2:4]
+    printed = await relay("queue", "show", entry.queue_id, "--timeline")
+    assert "2026-11-20 17:57:01  deleted   by the admin, to <a@example.net>\n" == printed.out
+
+
+async def test_what_is_under_way_is_not_deleted(relay: Relay) -> None:
+    """A leased recipient stays, and the answer says so."""
+    await relay.served.store("a@example.net")
+    await relay.served.spool.claim(NOW, 10, 60)
+    printed = await relay("queue", "delete", "--all", "--yes")
+    assert "0 recipients deleted; 1 under way just now\n" == printed.out
