@@ -14,11 +14,12 @@ import pytest
 from relay.cli import door, exits, offline
 from relay.cli.main import main
 from relay.cli.verbs import trial
+from relay.config import AdminConfig
 from relay.delivery import ProviderStatus
 from relay.errors import SpoolError
 from relay.model import Outcome, State, Verdict
 from relay.spool.base import Recorded
-from tests.commands import Relay, configuration
+from tests.commands import Relay, configuration, write
 from tests.served import DEFERRED, NOW, SENT
 
 pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
@@ -53,6 +54,19 @@ async def test_a_probe_time_that_is_over(relay: Relay) -> None:
     assert ["the next message tries it", "next try 1970-01-01 00:16:40"] == [
         line.partition(", ")[2] for line in lines if line.startswith("    for ")
     ]
+
+
+async def test_a_daemon_is_found_while_its_file_has_mistakes(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip in the file does not hide the queue; without a daemon at the usual address the slip is told."""
+    write(relay.config, "providers: [\n")
+    assert exits.CONFIG == (await relay("status")).code
+    monkeypatch.setattr(door, "USUAL_ADMIN", f"unix:{relay.served.unix}")
+    printed = await relay("status")
+    assert (exits.OK, f"relay: {relay.config} has mistakes (relay check {relay.config}); asking the daemon at") == (
+        printed.code,
+        printed.err.partition(" unix:")[0],
+    )
+    assert "accepting mail: yes" in printed.out.splitlines()
 
 
 async def test_status_as_json_is_one_object(relay: Relay) -> None:
@@ -236,3 +250,8 @@ def test_a_spool_one_may_not_look_into(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(Path, "exists", refuses)
     assert exits.PERMISSION == main(["status"])
     assert "Try sudo" in capsys.readouterr().err
+
+
+def test_the_usual_address_is_the_configuration_s_default() -> None:
+    """The command line names it without loading the configuration's models."""
+    assert (door.USUAL_ADMIN,) == AdminConfig().listen

@@ -129,3 +129,17 @@ async def test_what_is_under_way_is_not_deleted(relay: Relay) -> None:
     await relay.served.spool.claim(NOW, 10, 60)
     printed = await relay("queue", "delete", "--all", "--yes")
     assert "0 recipients deleted; 1 under way just now\n" == printed.out
+
+
+async def test_no_answer_is_no(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-D at the question deletes nothing, and is no bug."""
+
+    def nobody(question: str) -> str:
+        raise EOFError
+
+    await relay.served.store("a@example.net")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", nobody)
+    printed = await relay("queue", "delete", "--all")
+    assert (exits.USAGE, "relay: no answer; nothing was done\n") == (printed.code, printed.err)
+    assert 1 == (await relay.served.spool.counts()).entries

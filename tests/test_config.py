@@ -148,6 +148,8 @@ def test_a_file_that_others_can_read_is_refused(write: Callable[[str], Path]) ->
     assert f" others can read or change this file (mode 0644)\n     = chmod 640 {path}" == first
     assert second.startswith("2:14: log.level")
     path = write(POSTMARK)
+    path.chmod(0o644)
+    assert config.load(path, environ={}, for_sending=False).providers  # nothing is sent, and nobody is told a secret
     path.chmod(0o640)
     assert ("postmark",) == tuple(config.load(path, environ={}).providers)
 

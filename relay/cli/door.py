@@ -20,6 +20,7 @@ from typing import Protocol
 from relay.cli.exits import BUG, NO_INPUT, OF_STATUS, PERMISSION, TRY_LATER, UNAVAILABLE, Stop
 
 CONFIG_FILE = Path("/etc/relay/relay.yaml")
+USUAL_ADMIN = "unix:/run/relay/admin.sock"  # admin.listen where a configuration says nothing
 PAGE = 500  # entries asked for at once
 TIMEOUT = 60.0  # seconds for one answer
 

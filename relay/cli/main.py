@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exits.OK
     except KeyboardInterrupt:
         return 128 + 2
+    except EOFError:
+        print("relay: no answer; nothing was done", file=sys.stderr)
+        return exits.USAGE
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _UNWRITABLE:
             _drop_output()

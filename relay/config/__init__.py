@@ -82,10 +82,11 @@ def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True,
 
     `inside_service` False is for checking by hand: a `${cred:…}` that only the service can see is then a warning, and
     the Config must not be used to send. `for_sending` False is for commands that show what would be sent: secrets that
-    cannot be had are stand-ins without a word, and certificates, users and the spool's directory are not looked at.
+    cannot be had are stand-ins without a word, and certificates, users, the spool's directory and who may read the file are
+    not looked at.
     """
     report = Report(str(path))
-    raw = marks.read(_read(path, report), report)
+    raw = marks.read(_read(path, report, for_sending=for_sending), report)
     if raw is None and report.problems:
         raise ConfigError(report.problems)
     resolved = references.resolve(raw, report, environ, inside_service=inside_service, for_sending=for_sending)
@@ -159,7 +160,7 @@ def bare(type_: str) -> Config:
     )
 
 
-def _read(path: Path, report: Report) -> bytes:
+def _read(path: Path, report: Report, *, for_sending: bool) -> bytes:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -170,7 +171,7 @@ def _read(path: Path, report: Report) -> bytes:
         raise ConfigError([f"{path}: permission denied"], _EACCES_EXIT) from None
     except (OSError, ValueError) as error:
         raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
-    if references.readable_by_others(mode):
+    if for_sending and references.readable_by_others(mode):
         text = f"others can read or change this file (mode {stat.S_IMODE(mode):04o})"
         report.add_at(None, text, f"chmod 640 {path}")
     return data

@@ -23,16 +23,29 @@ def admin(options: Options) -> door.Admin:
     directory = development(options)
     path = None if directory else door.config_file(getattr(options, "config", None), os.environ)
     if path is not None:
-        from relay.config.reach import reach
-
-        given = getattr(options, "config", None)
-        return door.admin(door.Where(*reach(path, environ=os.environ), f"relay serve -c {shlex.quote(given)}" if given else "relay serve"))
+        return _configured(path, getattr(options, "config", None))
     usual = door.development_directory(os.environ)
     start = "relay serve --dev" if directory else "relay serve -c FILE, or relay serve --dev"
     if directory and directory != usual:
         start += f" --directory {shlex.quote(str(directory))}"
     directory = directory or usual
     return door.admin(door.Where((f"unix:{directory / 'admin.sock'}",), directory / "spool", start))
+
+
+def _configured(path: Path, given: str | None) -> door.Admin:
+    """The daemon that a configuration leads to. While the file has mistakes, the one that may still run by what it said before."""
+    from relay.config.reach import reach
+    from relay.errors import ConfigError
+
+    try:
+        listen, spool = reach(path, environ=os.environ)
+    except ConfigError as error:
+        running = door.Live(door.USUAL_ADMIN)
+        if error.exit_code != exits.CONFIG or not running.reachable():
+            raise
+        print(f"relay: {path} has mistakes (relay check {path}); asking the daemon at {door.USUAL_ADMIN}", file=sys.stderr)
+        return door.Admin(running)
+    return door.admin(door.Where(listen, spool, f"relay serve -c {shlex.quote(given)}" if given else "relay serve"))
 
 
 def development(options: Options) -> Path | None:
