@@ -125,11 +125,14 @@ def _clear(path: Path) -> None:
     if not stat.S_ISSOCK(found.st_mode):
         raise Unavailable(f"cannot listen on {UNIX}{path}: something that is not a socket has that name. Move it away.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.setblocking(False)
         try:
             trial.connect(str(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
+        except BlockingIOError:
+            pass  # somebody listens, and accepts nothing at the moment
     raise Unavailable(f"cannot listen on {UNIX}{path}: another process listens there. Is relay running already?")
 
 

@@ -5,10 +5,10 @@ change; salt and hash in base64 without padding. `#` begins a comment line, empt
 UTF-8 of at most 255 octets, without a colon, compared octet for octet. Passwords are the UTF-8 octets as given: SASLprep
 (RFC 4013) is not applied, so a client must spell a password as `relay passwd` got it.
 
-Promises: a name that is not there costs what a wrong password costs; scrypt runs beside the event loop, few at once; a
-success is remembered for some minutes as an HMAC under a key that lives only in this process; a file is replaced as a
-whole or not at all, and only one writer at a time. Fails with UsersError, which names file, line and mend, and holds neither
-password nor hash.
+Promises: a changed file counts from the next login on; a name that is not there costs what a wrong password costs; scrypt
+runs beside the event loop, few at once; a success is remembered for some minutes as an HMAC under a key that lives only in
+this process; a file is replaced as a whole or not at all, and only one writer at a time. Fails with UsersError, which names
+file, line and mend, and holds neither password nor hash.
 """
 
 from __future__ import annotations
@@ -80,22 +80,35 @@ class Users:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._seen = _seen(path)
         self._users = _load(path)
+        self._dearest = _dearest(self._users)
+        self._news = False  # the file was read again, and `refresh` has not said so
 
     def refresh(self) -> bool:
-        """Read the file again if it changed, and forget every success; True when it was read.
+        """Read the file again if it changed, and forget every success; True when it was read since the last call.
 
         Raises UsersError when it changed and is wrong: the old users stay, and the next call tries again.
         """
+        self._follow()
+        news, self._news = self._news, False
+        return news
+
+    def _follow(self) -> None:
         seen = _seen(self._path)
         if seen == self._seen:
-            return False
+            return
         self._users = _load(self._path)
+        self._dearest = _dearest(self._users)
         self._seen = seen
         self._known.clear()
-        return True
+        self._news = True
 
     async def verify(self, name: str, password: str) -> bool:
-        """Whether this is the password of `name`, by the file as it is when the answer is known."""
+        """Whether this is the password of `name`, by the file as it is when the answer is known. May be cancelled.
+
+        Looks at the file itself: sessions that outlive a reload ask users that nobody refreshes any more.
+        """
+        with suppress(UsersError):  # `refresh` says so
+            self._follow()
         proof = self._proof(name, password)
         if self._remembers(name, proof):
             return True
@@ -103,7 +116,7 @@ class Users:
             if self._remembers(name, proof):  # clients of one app come at the same time: one of them was checked meanwhile
                 return True
             stored = self._users.get(name)
-            good = await asyncio.to_thread(_matches, stored or max(self._users.values(), key=lambda one: one.work), password)
+            good = await _in_thread(stored or self._dearest, password)
             if not good or stored is None or self._users.get(name) != stored:
                 return False
             self._known[name] = (proof, self._clock() + REMEMBERED)
@@ -159,6 +172,21 @@ def remove(path: Path, name: str) -> bool:
 
 
 # Passwords.
+
+
+def _dearest(users: Mapping[str, _Stored]) -> _Stored:
+    """What a name that is not there is compared with, so that it costs what a name does that is."""
+    return max(users.values(), key=lambda one: one.work)
+
+
+async def _in_thread(stored: _Stored, password: str) -> bool:
+    """`_matches` beside the event loop. A cancellation waits for the thread, which cannot be stopped: its turn is not over."""
+    check = asyncio.ensure_future(asyncio.to_thread(_matches, stored, password))
+    try:
+        return await asyncio.shield(check)
+    except asyncio.CancelledError:
+        await asyncio.wait([check])
+        raise
 
 
 def _matches(stored: _Stored, password: str) -> bool:

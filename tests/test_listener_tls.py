@@ -11,6 +11,7 @@ import socket
 import ssl
 import stat
 import struct
+import sys
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -239,28 +240,40 @@ async def test_a_certificate_that_cannot_be_had() -> None:
         assert 1 == len(running.events.found("bug"))
 
 
+class Octets:
+    """TLS of a client that decides itself which octets go out together."""
+
+    def __init__(self, sock: socket.socket, host: str, directory: Path) -> None:
+        self.incoming, self.outgoing, self.sock = ssl.MemoryBIO(), ssl.MemoryBIO(), sock
+        self.tls = trust(directory).wrap_bio(self.incoming, self.outgoing, server_hostname=host)
+        self._until(self.tls.do_handshake)
+
+    def read(self) -> bytes:
+        found: bytes = self._until(lambda: self.tls.read(1000))
+        return found
+
+    def flush(self) -> None:
+        self.sock.sendall(self.outgoing.read())
+
+    def _until(self, done: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return done()
+            except ssl.SSLWantReadError:
+                self.flush()
+                self.incoming.write(self.sock.recv(65536))
+
+
 async def test_input_with_the_end_of_the_handshake_is_early(tmp_path: Path) -> None:
     """Inside TLS, too, no client speaks before the greeting."""
     heard: list[bytes] = []
 
     def session(host: str, port: int) -> None:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = trust(tmp_path).wrap_bio(incoming, outgoing, server_hostname=host)
         with socket.create_connection((host, port), 10) as sock:
-            while True:
-                try:
-                    tls.do_handshake()
-                    break
-                except ssl.SSLWantReadError:
-                    sock.sendall(outgoing.read())
-                    incoming.write(sock.recv(65536))
-            tls.write(b"EHLO early\r\n")
-            sock.sendall(outgoing.read())
-            while not heard:
-                try:
-                    heard.append(tls.read(1000))
-                except ssl.SSLWantReadError:
-                    incoming.write(sock.recv(65536))
+            client = Octets(sock, host, tmp_path)
+            client.tls.write(b"EHLO early\r\n")
+            client.flush()
+            heard.append(client.read())
 
     async with listening(more={"tls": "implicit", "certificate": Keyring()}) as running:
         await in_thread(running, session)
@@ -306,6 +319,36 @@ async def test_who_finishes_sending_under_tls_still_hears_the_reply(tmp_path: Pa
         assert [] == warnings(running.events)
 
 
+async def test_who_finishes_sending_under_tls_and_does_not_read_is_closed(tmp_path: Path) -> None:
+    """After close_notify nothing more is said, also when what was said before is still on its way at a shutdown."""
+    adopted = socket.create_server(("127.0.0.1", 0))
+    adopted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # the accepted ones inherit it
+    more = {"tls": "implicit", "certificate": Keyring()}
+    with adopted, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def session(host: str, port: int) -> None:
+            sock.connect((host, port))
+            client = Octets(sock, host, tmp_path)
+            client.read()
+            for octets in (ENVELOPE[0], ENVELOPE[1]):
+                client.tls.write(octets)
+                client.flush()
+                client.read()
+            client.tls.write(ENVELOPE[2] * 3000)  # 42 kB of replies: more than fits
+            client.flush()
+            client.tls.write(b"END\r\n")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.tls.unwrap()
+            client.flush()
+
+        async with listening(more=more, adopted={"local": adopted}, linger=0.05) as running:
+            await in_thread(running, session)
+            await running.events.wait("rejected")  # END came, and in the same segment close_notify
+            await running.listeners.stop(0.01)
+            assert [] == running.events.found("bug")
+
+
 # Logins.
 
 
@@ -349,27 +392,63 @@ async def test_a_delayed_answer_holds_up_nobody_else(tmp_path: Path) -> None:
         assert "421 4.3.2 shutting down; try again later" == await slow.reply()
 
 
-async def test_answers_that_come_too_late_are_dropped() -> None:
-    """The client has left meanwhile."""
-    gate, users = asyncio.Event(), Users()
+async def test_who_leaves_before_a_delayed_answer_hears_nothing() -> None:
+    """The answer finds nobody, and breaks nothing."""
+    async with listening(more={"users": Users()}, login_delay=0.02) as running:
+        gone = await running.connect()
+        await gone.reply()
+        await gone.say(ENVELOPE[0])
+        gone.writer.write(b"AUTH PLAIN " + BAD + b"\r\n")
+        await running.events.wait("login_failed")
+        gone.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.writer.transport.abort()
+        _, reply = await login(running, BAD)  # answered later than the one before it
+        assert reply.startswith("535")
+        assert [] == running.events.found("bug")
+
+
+async def test_who_leaves_is_not_checked_and_has_failed(tmp_path: Path) -> None:
+    """A login that nobody waits for takes nobody's turn, also at a shutdown; who asks and leaves again and again is shut out."""
+    begun, given_up = 0, asyncio.Semaphore(0)
 
     class Slow:
         async def verify(self, name: str, password: str) -> bool:
-            await gate.wait()
-            return await users.verify(name, password)
+            nonlocal begun
+            begun += 1
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                given_up.release()
+                raise
+            return True
 
-    async with listening(more={"users": Slow()}) as running:
+    async def attempt(source: str) -> Client:
         client = await running.connect()
+        client.writer.write(proxied(source))
         await client.reply()
+        await client.say(b"STARTTLS\r\n")
+        await client.writer.start_tls(trust(tmp_path), server_hostname="localhost")
         await client.say(ENVELOPE[0])
         client.writer.write(b"AUTH PLAIN " + GOOD + b"\r\n")
-        await (await running.connect()).reply()
-        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.writer.close()
-        await (await running.connect()).reply()
-        gate.set()
-        await (await running.connect()).reply()
-        assert 1 == users.checks
+        return client
+
+    more = {"users": Slow(), "proxy": LOOPBACK, "tls": "optional", "certificate": Keyring()}
+    async with listening(more=more, max_logins_per_client=2) as running:
+        for _ in range(2):
+            client = await attempt("192.0.2.1")
+            while not begun:
+                await (await running.connect()).leave()
+            begun = 0
+            client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.writer.transport.abort()
+            await asyncio.wait_for(given_up.acquire(), 10)
+        assert (await (await attempt("192.0.2.1")).reply()).startswith("421")
+        client = await attempt("192.0.2.2")
+        while not begun:
+            await (await running.connect()).leave()
+        await running.listeners.stop(1000)
+        assert "421 4.3.2 shutting down; try again later" == await client.reply()
+        await asyncio.wait_for(given_up.acquire(), 10)
         assert [] == running.events.found("bug")
 
 
@@ -617,6 +696,22 @@ async def test_a_reload_after_the_end_does_nothing() -> None:
         assert [] == running.listeners.addresses
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_an_end_in_the_middle_of_a_reload(turns: int) -> None:
+    """In whichever turn of the loop it comes, nothing breaks, and nobody listens any more."""
+    async with listening() as running:
+        with contextlib.ExitStack() as stack:
+            addresses = [sockets.show(stack.enter_context(sockets.bind("127.0.0.1:0"))) for _ in range(4)]
+        reload = asyncio.create_task(running.listeners.configure([ListenerSettings(address, address) for address in addresses]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await running.listeners.stop(1)
+        await reload
+        for gone in (*addresses, running.address):
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*sockets.parse(gone))
+
+
 async def test_reloads_under_load_drop_no_connection(tmp_path: Path) -> None:
     """Clients come and go while settings and certificate change again and again: every mail is taken."""
     keyring, context, sent = Keyring(), trust(tmp_path), 0
@@ -669,6 +764,20 @@ async def test_an_adopted_socket_is_used_and_left(key: str, tmp_path: Path) -> N
                 await running.listeners.configure([ListenerSettings("local", address)])
                 assert (await waiting.reply()).startswith("220")
         assert key != "unix" or stat.S_ISSOCK((tmp_path / "adopted").stat().st_mode)
+
+
+def longest_queue(sock: socket.socket) -> int:
+    """How many connections may wait at a listening socket: tcpi_sacked, for such a one (tcp_diag.c of Linux)."""
+    return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[28:32], sys.byteorder)
+
+
+async def test_the_queue_of_an_adopted_socket_does_not_shrink() -> None:
+    """As many connections may wait through a restart under load as the kernel allows."""
+    with sockets.bind("127.0.0.1:0") as sock:
+        sock.listen(4096)
+        before = longest_queue(sock)
+        async with listening(adopted={"local": sock}):
+            assert before == longest_queue(sock)
 
 
 @pytest.mark.parametrize("turns", range(5))

@@ -205,10 +205,10 @@ def test_a_breach_is_told_at_once_and_answered_at_the_end() -> None:
 
 
 def test_giving_up_says_so_once() -> None:
-    """A time-out or shutdown is 421; after the end nothing more is said, whatever comes."""
+    """A time-out or shutdown is 421; after the end nothing more is said, whatever comes, and the end stays the end."""
     player = Player()
     assert [b"421 4.4.2 time-out\r\n", Close("slow")] == player.core.give_up("421 4.4.2 time-out", "slow")
-    assert [] == player.core.give_up("421 4.3.2 again", "")
+    assert [Close("")] == player.core.give_up("421 4.3.2 again", "")
     assert [] == player.core.receive(b"EHLO x\r\n")
 
 

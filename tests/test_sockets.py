@@ -91,6 +91,16 @@ def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
             sockets.bind(f"unix:{path}")
 
 
+def test_who_listens_and_does_not_accept_is_not_waited_for(tmp_path: Path) -> None:
+    """The queue of the other one is full."""
+    path = tmp_path / "s"
+    with sockets.bind(f"unix:{path}") as sock, socket.socket(socket.AF_UNIX) as waiting:
+        sock.listen(0)
+        waiting.connect(str(path))
+        with pytest.raises(Unavailable, match="another process listens there"):
+            sockets.bind(f"unix:{path}")
+
+
 @pytest.mark.parametrize("made", ["file", "directory", "below a file"])
 def test_what_is_not_a_socket_is_left_alone(tmp_path: Path, made: str) -> None:
     """Nothing is removed that relay did not make."""

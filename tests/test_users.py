@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,35 @@ async def test_many_at_once(tmp_path: Path, scrypts: list[dict[str, int]]) -> No
     assert [False] * 6 == await asyncio.gather(*(users.verify(*pair) for pair in wrong))
 
 
+async def test_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is cancelled while waiting costs no scrypt; who is cancelled in it keeps the turn until its thread is done."""
+    users = Users(users_file(tmp_path))
+    gate, full, real, loop, under_way, most, made = threading.Event(), asyncio.Event(), hashlib.scrypt, asyncio.get_running_loop(), 0, 0, 0
+
+    def slow(password: bytes, **how: Any) -> bytes:
+        nonlocal under_way, most, made
+        under_way, made = under_way + 1, made + 1
+        most = max(most, under_way)
+        if under_way == 2:
+            loop.call_soon_threadsafe(full.set)
+        gate.wait(10)
+        under_way -= 1
+        return real(password, **how)
+
+    monkeypatch.setattr(hashlib, "scrypt", slow)
+    logins = [asyncio.create_task(users.verify("app1", f"wrong {number}")) for number in range(20)]
+    await full.wait()
+    for login in logins:
+        login.cancel()
+    right = asyncio.create_task(users.verify("app1", "not-a-secret"))
+    await asyncio.wait(logins[2:])
+    assert not any(login.done() for login in logins[:2])
+    gate.set()
+    assert await right
+    assert [True] * 20 == [login.cancelled() for login in logins]
+    assert (2, 3) == (most, made)
+
+
 async def test_changed_file(tmp_path: Path, scrypts: list[dict[str, int]]) -> None:
     """A new password counts once the file is read again, and what was remembered of the old one is forgotten."""
     path = users_file(tmp_path)
@@ -162,6 +192,17 @@ async def test_changed_file(tmp_path: Path, scrypts: list[dict[str, int]]) -> No
     scrypts.clear()
     assert await users.verify("app1", "new")
     assert len(scrypts) == 1
+
+
+async def test_changed_file_that_nobody_refreshes(tmp_path: Path) -> None:
+    """A login looks by itself, so that a password that was changed counts nowhere; `refresh` still tells of it, once."""
+    path = users_file(tmp_path)
+    users = Users(path)
+    assert await users.verify("app1", "not-a-secret")
+    set_password(path, "app1", "new")
+    assert not await users.verify("app1", "not-a-secret")
+    assert await users.verify("app1", "new")
+    assert [True, False] == [users.refresh(), users.refresh()]
 
 
 async def test_wrong_file_leaves_the_old_users(tmp_path: Path) -> None:

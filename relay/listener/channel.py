@@ -78,7 +78,7 @@ class Channel(asyncio.BufferedProtocol):
 
     @abstractmethod
     def _forget(self) -> None:
-        """Drop the message that was on its way in."""
+        """Drop what was under way: a message coming in, a login being checked."""
 
     @property
     @abstractmethod
@@ -143,10 +143,8 @@ class Channel(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone. A message half received is forgotten; a commit goes on."""
-        if self._interrupted and not self._closing:
-            self._warn("connection lost in the middle of a message")
-        elif self._tls and self._tls.begun and not self._tls.ready and not self._closing:
-            self._warn("connection lost in the TLS handshake: does the client trust this listener's certificate?")
+        if not self._closing:
+            self._warn_of_loss()
         self._closing = True
         self.deadline = math.inf
         self._forget()
@@ -261,10 +259,10 @@ class Channel(asyncio.BufferedProtocol):
             self._warn(why)
         self._forget()
         self._closing = True
-        self._set_deadline(self._shared.limits.linger)
         if (agreed and not self._tls) or self._half_closed or not self._transport.can_write_eof():
             self._hang_up()
         else:
+            self._set_deadline(self._shared.limits.linger)
             self._say_end()
             try:
                 self._transport.write_eof()
@@ -273,6 +271,11 @@ class Channel(asyncio.BufferedProtocol):
             self._flow()
 
     def _hang_up(self) -> None:
+        """Close after the last reply, and take nothing more. The client has `linger` to read what is written already."""
+        if not self._closing:
+            self._warn_of_loss()
+        self._closing = True  # also because nothing can be said under TLS once we have ended it
+        self._set_deadline(self._shared.limits.linger)
         self._say_end()
         self._transport.close()
 
@@ -297,6 +300,13 @@ class Channel(asyncio.BufferedProtocol):
         if self._joined:
             self._joined = False
             self._shared.leave(self, self._counted, exempt=not self._counted)
+
+    def _warn_of_loss(self) -> None:
+        """The client left: say so where something was not finished."""
+        if self._interrupted:
+            self._warn("connection lost in the middle of a message")
+        elif self._tls and self._tls.begun and not self._tls.ready:
+            self._warn("connection lost in the TLS handshake: does the client trust this listener's certificate?")
 
     def _warn(self, text: str) -> None:
         client = self._know().client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from relay.errors import SpoolError, SpoolFull
@@ -47,6 +48,7 @@ class Connection(Channel):
         self._next_tls: Tls | None = None  # begins once the reply to STARTTLS is written
         self._ahead = False  # the client sent more although it waits for a verdict
         self._intake: Intake | None = None
+        self._login: asyncio.Task[None] | None = None  # while it is checked
 
     # What all connections are told.
 
@@ -98,6 +100,10 @@ class Connection(Channel):
         if self._intake:
             self._shared.spawn(self._intake.abort())
             self._intake = None
+        if self._login:  # nobody will hear the answer; without this who only asks and leaves could keep others waiting for long
+            self._login.cancel()
+            self._login = None
+            self._count_failed_login()
 
     @property
     def _owes(self) -> bool:
@@ -182,7 +188,7 @@ class Connection(Channel):
             return _GUESSING
         assert self._settings.users is not None, "or AUTH would not have been offered"
         self.deadline = math.inf
-        self._shared.spawn(self._log_in(self._settings.users, asked))
+        self._login = self._shared.spawn(self._log_in(self._settings.users, asked))
         return None
 
     async def _log_in(self, users: Authenticator, asked: Credentials) -> None:
@@ -190,18 +196,23 @@ class Connection(Channel):
         try:
             right = await users.verify(asked.username, asked.password)
         except Exception as error:
+            self._login = None
             self._shared.events.bug("a login could not be checked", error, "smtpd")
             self._answer(_NO_LOGIN)
             return
+        self._login = None
         if right:
             self._session.logged_in(asked.username)
             self._answer("")
             return
         self._shared.events.login_failed(self._know().client, asked.mechanism, asked.username)
-        if not self._session.local:
-            self._shared.failed_logins.add(self._session.address, self._loop.time())
+        self._count_failed_login()
         delay = self._shared.limits.login_delay * (self._core.failed_logins + 1)
         self._loop.call_later(delay, self._answer, _WRONG)
+
+    def _count_failed_login(self) -> None:
+        if not self._session.local:
+            self._shared.failed_logins.add(self._session.address, self._loop.time())
 
     def _may_begin(self, mail: Mail) -> str:
         if self._shared.stopping:

@@ -20,18 +20,25 @@ from relay.smtp_protocol import Limits
 from relay.spool.base import Spool
 
 _SPARE_FILES = 300  # open files kept for the spool, the providers, the admin, and what asyncio accepts in one go
-_BACKLOG = 256
+_AT_ONCE = 256  # connections accepted in one go
+_BACKLOG = 4096  # connections that wait in the kernel; it takes as many as net.core.somaxconn says
 
 
 class _Open:
     """A listening socket at work. `settings` are those of new connections; `address` is the real one, `kept` says that the
     socket is not ours to remove."""
 
-    def __init__(self, settings: ListenerSettings, address: str, kept: bool) -> None:
+    def __init__(self, settings: ListenerSettings, sock: socket.socket, kept: bool) -> None:
         self.settings = settings
-        self.address = address
+        self.address = sockets.show(sock)
         self.kept = kept
         self.server: asyncio.Server
+        self._sock = sock
+
+    async def accept(self) -> None:
+        """Accept from now on. asyncio takes as many connections in one go as it lets wait, so more are let wait afterwards."""
+        await self.server.start_serving()
+        self._sock.listen(_BACKLOG)
 
 
 class Listeners:
@@ -99,7 +106,9 @@ class Listeners:
         for listener, each in zip(now, settings, strict=True):
             listener.settings = each
         for listener in new:
-            await listener.server.start_serving()
+            if self._shared.stopping:  # `stop` came between two of them, and closes them all
+                break
+            await listener.accept()
         await self._close(gone)
 
     async def stop(self, grace: float) -> None:
@@ -124,10 +133,10 @@ class Listeners:
         # Anybody on the host may hand in mail over a unix socket, as over loopback.
         sock = adopted.dup() if adopted else sockets.bind(settings.address, mode=0o666)
         sock.setblocking(False)
-        listener = _Open(settings, sockets.show(sock), adopted is not None)
+        listener = _Open(settings, sock, adopted is not None)
         loop = asyncio.get_running_loop()
         # Also for unix sockets: asyncio's own way for those removes their names from Python 3.13 on, also of what is adopted.
-        listener.server = await loop.create_server(partial(self._connect, listener), sock=sock, backlog=_BACKLOG, start_serving=False)
+        listener.server = await loop.create_server(partial(self._connect, listener), sock=sock, backlog=_AT_ONCE, start_serving=False)
         return listener
 
     def _connect(self, listener: _Open) -> Connection:

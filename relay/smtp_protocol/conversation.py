@@ -118,7 +118,7 @@ class Conversation:
         """Close for a reason of our own (a time-out, a shutdown). `reply` is a 421 without CRLF."""
         if not self._closed:
             self._say(f"{reply}\r\n".encode())
-            self._close(why)
+        self._close(why)
         return self._taken()
 
     def _run(self) -> list[Event]:
