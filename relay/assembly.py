@@ -187,19 +187,25 @@ def delivery_settings(config: Config) -> DeliverySettings:
     )
 
 
-def listener_settings(config: Config) -> tuple[ListenerSettings, ...]:
-    """What each listener is told, with its certificate and users loaded. Raises CertificateError or UsersError."""
-    return tuple(_listener(item, config) for item in config.listen)
+def listener_settings(config: Config, before: Sequence[ListenerSettings] = ()) -> tuple[ListenerSettings, ...]:
+    """What each listener is told, with its certificate and users loaded. Raises CertificateError or UsersError.
+
+    One users file is one Users, so that all its listeners share what it remembers and how much it works at once; it is the
+    one in use `before`, where there is one: that looks at its file by itself.
+    """
+    known = {item.users.path: item.users for item in before if isinstance(item.users, Users)}
+    loaded = {path: Users(path) for path in dict.fromkeys(item.auth for item in config.listen) if path}
+    return tuple(_listener(item, config, {**loaded, **known}) for item in config.listen)
 
 
-def _listener(item: ListenConfig, config: Config) -> ListenerSettings:
+def _listener(item: ListenConfig, config: Config, users: Mapping[Path, Users]) -> ListenerSettings:
     return ListenerSettings(
         name=item.name,
         address=item.address,
         max_size=item.max_size,
         tls=item.tls,
         certificate=ServerTls(item.cert, item.key) if item.cert and item.key else None,
-        users=Users(item.auth) if item.auth else None,
+        users=users[item.auth] if item.auth else None,
         allow=item.allow,
         proxy=item.proxy,
         senders=config.senders.allow,

@@ -103,7 +103,7 @@ class Reloader:
         """Everything that can fail first, then everything else. Returns what changed."""
         if fixed := [f"{key} changed, which takes a restart of relay" for key, of in FIXED.items() if of(new) != of(self.config)]:
             raise ConfigError(fixed)
-        listen = await _aside(partial(assembly.listener_settings, new))
+        listen = await _aside(partial(assembly.listener_settings, new, self._listen))
         wanted = assembly.all_transport_settings(new)
         made = {name: assembly.make(settings) for name, settings in wanted.items() if settings != self._wanted.get(name)}
         try:

@@ -69,11 +69,11 @@ _NOBODY = _Stored(_LN, _R, _P, bytes(_SALT), b"")
 
 
 class Users:
-    """The users of one file. `refresh` reads it again when it changed."""
+    """The users of the file `path`. `refresh` reads it again when it changed."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` counts seconds, for how long a success is remembered. Raises UsersError."""
-        self._path = path
+        self.path = path
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._known: dict[str, tuple[bytes, float]] = {}  # name -> HMAC of the password, and until when it counts
@@ -93,10 +93,10 @@ class Users:
         return news
 
     def _follow(self) -> None:
-        seen = _seen(self._path)
+        seen = _seen(self.path)
         if seen == self._seen:
             return
-        self._users = _load(self._path)
+        self._users = _load(self.path)
         self._dearest = _dearest(self._users)
         self._seen = seen
         self._known.clear()

@@ -13,6 +13,7 @@ from relay.transports.postmark import Postmark, PostmarkSettings
 from relay.transports.presets import ses_smtp_password
 from relay.transports.ses import Ses, SesSettings
 from relay.transports.smtp import Smtp, SmtpSettings
+from relay.users import UsersError, set_password
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 PROVIDERS = f"""
@@ -143,3 +144,20 @@ def test_no_secret_is_shown(everything: Config) -> None:
     shown = repr(assembly.all_transport_settings(everything))
     for secret in everything.secrets():
         assert secret not in shown
+
+
+def test_listeners_share_the_users_of_one_file(tmp_path: Path) -> None:
+    """Also with those from before a reload, so that nobody's login is forgotten; a wrong file is still told."""
+    set_password(tmp_path / "users", "app1", "not-a-real-password")
+    text = (
+        f'listen: [{{name: a, address: "127.0.0.1:0", auth: "{tmp_path}/users"}},\n'
+        f'  {{name: b, address: "[::1]:0", auth: "{tmp_path}/users"}}]\n'
+        "providers: {c: {type: capture}}\n"
+    )
+    found = configuration(tmp_path, text)
+    first, second = assembly.listener_settings(found)
+    assert first.users is second.users
+    assert [first.users, first.users] == [item.users for item in assembly.listener_settings(found, (first, second))]
+    (tmp_path / "users").write_text("nonsense\n")
+    with pytest.raises(UsersError):
+        assembly.listener_settings(found, (first, second))
