@@ -20,7 +20,7 @@ JUDGEMENT = [
 CONTRACTS = {"spool.base", "transports.base", "transports.net", "sockets", "certificates", "users"}
 OUTSIDE = {"config", "spool", "log", "metrics", "systemd", "transports.http", "transports.conversation"}
 HALVES = {"listener", "delivery", "admin", "transports.smtp", "transports.postmark", "transports.ses", "transports.capture"}
-FLOORS = [WORDS, *JUDGEMENT, CONTRACTS, OUTSIDE, HALVES, {"assembly"}, {"reload"}, {"daemon"}, {"cli"}, {"__main__"}]
+FLOORS = [WORDS, *JUDGEMENT, CONTRACTS, OUTSIDE, {"transports.rest"}, HALVES, {"assembly"}, {"reload"}, {"daemon"}, {"cli"}, {"__main__"}]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 PURE = WORDS.union(*JUDGEMENT)

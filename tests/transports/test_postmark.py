@@ -525,7 +525,7 @@ async def test_a_preview_is_what_would_be_sent() -> None:
 
 async def test_who_is_refused_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a reply refuses one of several recipients and names nobody, the next attempt has a request for each."""
-    monkeypatch.setattr("relay.transports.postmark._APART", 1)
+    monkeypatch.setattr("relay.transports.rest._APART", 1)
     to = ("a@example.net", "b@bad.example")
 
     def answer(request: Request) -> Response:

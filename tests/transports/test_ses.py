@@ -611,7 +611,7 @@ async def test_nobody_listens() -> None:
 
 async def test_who_is_refused_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a reply refuses one of several recipients and names nobody, the next attempt has a request for each."""
-    monkeypatch.setattr("relay.transports.ses._APART", 1)
+    monkeypatch.setattr("relay.transports.rest._APART", 1)
 
     def answer(request: Request) -> Response:
         if b"bad.example" in request.body:

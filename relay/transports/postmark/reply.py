@@ -18,6 +18,7 @@ from relay.model import Outcome, Verdict
 from relay.transports import net
 from relay.transports.http import Answer
 from relay.transports.postmark.request import Payload
+from relay.transports.rest import OTHERS_REFUSED
 
 # (HTTP status, ErrorCode) -> (verdict, enhanced status, name). What is not here is judged by verdicts.http.
 _ROWS: Mapping[tuple[int, int], tuple[Verdict, str, str]] = {
@@ -70,7 +71,6 @@ _FIELD = re.compile(r"(?:Invalid|Error parsing) '(To|Cc|Bcc)'")
 _INACTIVE = "inactive addresses:"
 _PARTIAL = "Message OK, but will not deliver to these inactive addresses"
 _ATOM = r"\w.!#$%&*+/=?^`{|}~-"  # what an address is made of before its @, without the apostrophe
-_OTHERS_REFUSED = "4.1.3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +179,9 @@ def _by_recipient(reply: _Reply, refusal: Outcome, request: Payload) -> dict[str
         if not named and len(boxes) == 1:
             named = {boxes[0].address}
         bad = replace(refusal, verdict=Verdict.PERM_RCPT, status="5.1.3")
-        rest = replace(refusal, verdict=Verdict.RETRY, status=_OTHERS_REFUSED)  # nothing was sent; the next request is without the bad ones
+        rest = replace(refusal, verdict=Verdict.RETRY, status=OTHERS_REFUSED)  # nothing was sent; the next request is without the bad ones
         return {recipient: bad if recipient in named else rest for recipient in everybody}
     return dict.fromkeys(everybody, refusal)
-
-
-def nobody_named(outcomes: Mapping[str, Outcome]) -> bool:
-    """Whether a request was refused for one of its recipients and the reply does not say for which."""
-    return {outcome.status for outcome in outcomes.values()} == {_OTHERS_REFUSED}
 
 
 def _named(text: str, recipients: Sequence[str]) -> set[str]:

@@ -81,6 +81,11 @@ class Payload:
     refusal: str = ""
 
     @property
+    def recipients(self) -> tuple[str, ...]:
+        """The envelope addresses that it is for."""
+        return self.addressed.recipients
+
+    @property
     def identities(self) -> tuple[str, ...]:
         """What the request uses of the account that may be misconfigured."""
         template = (f"template={self.template}",) if self.template else ()

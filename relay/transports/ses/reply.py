@@ -18,6 +18,7 @@ from relay import address, mailboxes, verdicts
 from relay.model import Outcome, Verdict
 from relay.transports import net
 from relay.transports.http import Answer
+from relay.transports.rest import OTHERS_REFUSED
 from relay.transports.ses.request import Payload
 from relay.transports.ses.sigv4 import Keys
 
@@ -104,7 +105,6 @@ _DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)+")
 _ABOUT_ADDRESSES = re.compile(r"address|domain|recipient|route-addr|local part", re.I)
 _MAX_READ = 32 * 1024  # characters of a reply's text that are looked at; 50 addresses take 13 thousand
 _MAX_PAGE = 200  # of what is not an answer of AWS
-_OTHERS_REFUSED = "4.1.3"
 _NO_SKEW = 60.0  # seconds; a clock that is this near is not what a signature fails for
 
 
@@ -175,11 +175,6 @@ def skewed(answer: Answer) -> bool:
 def keys_refused(outcomes: Mapping[str, Outcome]) -> bool:
     """Whether other keys might be taken."""
     return any(outcome.verdict is Verdict.PAUSE and outcome.status in ("4.7.8", "4.7.1") for outcome in outcomes.values())
-
-
-def nobody_named(outcomes: Mapping[str, Outcome]) -> bool:
-    """Whether a request was refused for one of its recipients and the reply does not say for which."""
-    return {outcome.status for outcome in outcomes.values()} == {_OTHERS_REFUSED}
 
 
 def _parse(answer: Answer, keys: Keys) -> _Reply:
@@ -300,7 +295,7 @@ def _filled(mend: str, request: Payload, asker: Asker) -> str:
 def _by_recipient(reply: _Reply, refusal: Outcome, request: Payload, asker: Asker) -> dict[str, Outcome]:
     """A refusal that concerns some recipients only, told apart; nothing was sent, so the others are tried again without them."""
     everybody = request.recipients
-    others = replace(refusal, verdict=Verdict.RETRY, status=_OTHERS_REFUSED, identity="", mend="")
+    others = replace(refusal, verdict=Verdict.RETRY, status=OTHERS_REFUSED, identity="", mend="")
     if refusal.verdict is Verdict.CONFIG and reply.text.lower().startswith(_UNVERIFIED):
         found = _FAILED.search(reply.text)
         failed = _identities(reply.text[found.end() :]) if found else set()
