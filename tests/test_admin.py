@@ -259,6 +259,15 @@ async def test_retry_makes_what_waits_due_now(served: Served) -> None:
     assert [entry.queue_id] == [found.queue_id for found in await served.spool.claim(NOW, 10, 60)]
 
 
+async def test_what_is_held_waits_until_it_is_released(served: Served) -> None:
+    """Held recipients are not claimed; released ones are due now."""
+    entry = await served.store("a@example.net")
+    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/hold", {"id": entry.queue_id}))[:2]
+    assert [] == list(await served.spool.claim(NOW, 10, 60))
+    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/release", {"state": "hold"}))[:2]
+    assert [entry.queue_id] == [found.queue_id for found in await served.spool.claim(NOW, 10, 60)]
+
+
 async def test_delete_counts_first_and_is_logged(served: Served) -> None:
     """With dry_run nothing changes; without it the recipients go and the log says what was asked for."""
     entry = await served.store("a@example.net")

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
     [
         ("chekc", 'unknown "chekc"; did you mean "check"?\nTry: relay --help'),
         ("queue dleete", 'unknown "dleete"; did you mean "delete"?\nTry: relay queue --help'),
-        ("queue xyz", 'unknown "xyz"; known: list, show, retry, delete'),
+        ("queue xyz", 'unknown "xyz"; known: list, show, retry, hold, release, delete'),
         ("queue list --state defered", 'unknown "defered"; did you mean "deferred"?'),
         ("queue list --older 5", "'5' is not a time; write 30s, 5m, 2h or 5d"),
         ("queue list --limit 0", "--limit wants a number from 1"),

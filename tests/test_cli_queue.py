@@ -143,3 +143,14 @@ async def test_no_answer_is_no(relay: Relay, monkeypatch: pytest.MonkeyPatch) ->
     printed = await relay("queue", "delete", "--all")
     assert (exits.USAGE, "relay: no answer; nothing was done\n") == (printed.code, printed.err)
     assert 1 == (await relay.served.spool.counts()).entries
+
+
+async def test_hold_and_release(relay: Relay) -> None:
+    """What is named is held and released again; to name nothing is not to mean everything."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    assert (exits.OK, "1 recipient held\n") == ((held := await relay("queue", "hold", "--to", "a@*")).code, held.out)
+    listed = await relay.json("queue", "--state", "hold")
+    assert [entry.queue_id] == [one["queue_id"] for one in listed]
+    assert exits.USAGE == (await relay("queue", "hold")).code == (await relay("queue", "release")).code
+    assert "1 recipient released\n" == (await relay("queue", "release", entry.queue_id)).out
+    assert [] == await relay.json("queue", "--state", "hold")

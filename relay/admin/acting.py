@@ -1,4 +1,4 @@
-"""The calls that act: retry, delete, a test message, reload. Without the daemon none of them works."""
+"""The calls that act: retry, hold, release, delete, a test message, reload. Without the daemon none of them works."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ class Acting:
     async def retry(self, request: Request) -> Response:
         """Make recipients due now."""
         return await self._act(request, self._retry_now)
+
+    async def hold(self, request: Request) -> Response:
+        """Leave recipients alone until they are released."""
+        return await self._act(request, lambda spool, what: spool.hold(what, what.now))
+
+    async def release(self, request: Request) -> Response:
+        """Send held recipients on their way again."""
+        return await self._act(request, lambda spool, what: spool.release(what, what.now))
 
     async def delete(self, request: Request) -> Response:
         """Take recipients out of the queue."""

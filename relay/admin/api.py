@@ -46,6 +46,8 @@ class Api:
                 self._route("GET", "/api/v1/status", looking.status),
                 self._route("GET", "/api/v1/queue", looking.queue),
                 self._route("POST", "/api/v1/queue/retry", acting.retry),
+                self._route("POST", "/api/v1/queue/hold", acting.hold),
+                self._route("POST", "/api/v1/queue/release", acting.release),
                 self._route("POST", "/api/v1/queue/delete", acting.delete),
                 self._route("GET", "/api/v1/queue/{id}", looking.entry),
                 self._route("GET", "/api/v1/queue/{id}/raw", looking.raw),

@@ -25,6 +25,8 @@ VERBS = {
     "queue list": "queue.listing",
     "queue show": "queue.one",
     "queue retry": "queue.retry",
+    "queue hold": "queue.hold",
+    "queue release": "queue.release",
     "queue delete": "queue.delete",
     "log": "story.stories",
     "log tail": "story.tail",

@@ -193,6 +193,20 @@ def _queue(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> Non
     retry = _verb(inner, "retry", "try again now (all that waits, or what is named)", parents=[everywhere, _filters()], epilog=_FILTER_HELP)
     retry.add_argument("ids", nargs="*", metavar="ID")
 
+    hold = _verb(inner, "hold", "leave it alone until it is released", parents=[everywhere, _filters()], epilog=_FILTER_HELP)
+    hold.add_argument("ids", nargs="*", metavar="ID")
+    hold.add_argument("--all", action="store_true", help="everything in the queue")
+
+    release = _verb(
+        inner,
+        "release",
+        "send on what is held; what may have been delivered may arrive twice",
+        parents=[everywhere, _filters()],
+        epilog=_FILTER_HELP,
+    )
+    release.add_argument("ids", nargs="*", metavar="ID")
+    release.add_argument("--all", action="store_true", help="everything that is held")
+
     delete = _verb(
         inner, "delete", "take recipients out of the queue; nobody is told", parents=[everywhere, _filters()], epilog=_FILTER_HELP
     )

@@ -69,11 +69,28 @@ def retry(options: Options) -> int:
     return exits.OK
 
 
+def hold(options: Options) -> int:
+    """Leave recipients alone until they are released."""
+    print(f"{_recipients(_do_to_some(options, 'hold'))} held")
+    return exits.OK
+
+
+def release(options: Options) -> int:
+    """Send held recipients on their way again."""
+    print(f"{_recipients(_do_to_some(options, 'release'))} released")
+    return exits.OK
+
+
+def _do_to_some(options: Options, verb: str) -> int:
+    """Have the daemon do it to what was named; returns to how many recipients."""
+    chosen = _some(options)
+    admin = common.admin(options)
+    return sum(_number(admin.post(f"/api/v1/queue/{verb}", dict(values))) for values in chosen)
+
+
 def delete(options: Options) -> int:
     """Take recipients out of the queue, after asking."""
-    chosen = _chosen(options)
-    if chosen == [{}] and not options.all:
-        raise Stop(exits.USAGE, "say which: ids, filters, or --all")
+    chosen = _some(options)
     admin = common.admin(options)
     count = sum(_number(admin.post("/api/v1/queue/delete", {**values, "dry_run": True})) for values in chosen)
     if count and not options.yes:
@@ -98,6 +115,14 @@ def _chosen(options: Options) -> list[dict[str, str]]:
     if "id" in given:
         raise Stop(exits.USAGE, "give the ids one way: as arguments or by --id")
     return [{**given, "id": queue_id} for queue_id in dict.fromkeys(options.ids)]
+
+
+def _some(options: Options) -> list[dict[str, str]]:
+    """The same, where to name nothing is not to mean everything."""
+    chosen = _chosen(options)
+    if chosen == [{}] and not options.all:
+        raise Stop(exits.USAGE, "say which: ids, filters, or --all")
+    return chosen
 
 
 def _number(answer: dict[str, object]) -> int:
