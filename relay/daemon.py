@@ -3,9 +3,10 @@
 The only room that knows all the concrete classes. It decides nothing about mail: the parts start from the spool
 outwards (spool, admin, delivery, listeners) and stop the other way, so that what is accepted always has a place to go
 and what is under way can end. SIGTERM and SIGINT drain: nothing new, sessions and attempts under way end within `GRACE`;
-a second signal ends at once, which the spool survives as it survives a crash. SIGHUP reloads (relay/reload.py). Other
+before `ready` they end the start. A second signal ends at once, which the spool survives as it survives a crash. SIGHUP
+reloads (relay/reload.py). Other
 signals that would kill a process which does not know them get a line in the log. The service manager hears of all of it
-(relay/systemd.py), and its watchdog is fed for as long as the event loop turns and the spool's writer answers.
+(relay/systemd.py), and its watchdog is fed, until the end begins, for as long as the event loop turns and the spool's writer answers.
 
 Fails before `ready` with ConfigError, CertificateError, UsersError, SpoolBusy, SpoolError or Unavailable; each holds a
 sentence for the admin.
@@ -20,7 +21,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _run(daemon: Daemon) -> int:
     try:
         asyncio.run(daemon.run())
     except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
+        return 128 + daemon.cut_by
     return 0
 
 
@@ -101,6 +102,8 @@ class Daemon:
         self._notifier = Notifier(os.environ)
         self._hangup = asyncio.Event()
         self._ready = asyncio.Event()
+        self.cut_by = signal.SIGTERM  # the signal that ended everything at once
+        self._cut = False
         self._stopping = ""
         self._started = time.time()
         self._secrets: set[str] = set()  # old ones as well: attempts under way with them may still be told of
@@ -111,13 +114,22 @@ class Daemon:
         return set_up_log(settings, self._secrets)
 
     async def run(self) -> None:
-        """Start, say `ready`, serve until a signal, drain."""
-        settings, events, stop = self._settings, self._events, asyncio.Event()
+        """Start, say `ready`, serve until a signal, drain. Raises asyncio.CancelledError after a second signal."""
+        stop = asyncio.Event()
+        self._on_signals(stop)
+        try:
+            await self._serve(stop)
+        except asyncio.CancelledError:
+            if self._cut or not stop.is_set():
+                raise
+            self._events.stopped("before it was ready; what is in the spool stays for the next start")
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        settings, events = self._settings, self._events
         count = len(settings.providers)
         events.starting(f"relay {__version__}, {count} provider{'' if count == 1 else 's'}, spool {settings.queue.spool}")
         for warning in settings.warnings:
             events.warning(warning)
-        self._on_signals(stop)
         async with contextlib.AsyncExitStack() as stack:
             passed = systemd.inherited(os.environ, os.getpid())
             listen = assembly.listener_settings(settings)
@@ -157,13 +169,13 @@ class Daemon:
                 metrics=metrics,
                 relog=self._relog,
             )
-            stack.push_async_callback(reloader.close)
+            stack.push_async_callback(self._unless_cut, reloader.close)
             admin = Admin(settings.admin.listen, self._api(spool, reloader, delivery, listeners, metrics))
             await admin.start()
             stack.push_async_callback(admin.stop)
             stack.callback(self._give_up)
             await delivery.start()
-            stack.push_async_callback(_wind_up, listeners, delivery)
+            stack.push_async_callback(_wind_up, listeners, delivery, events)
             await listeners.start()
 
             chores = [asyncio.create_task(chore) for chore in self._chores(spool, reloader, delivery.trouble)]
@@ -184,20 +196,28 @@ class Daemon:
         self._ready.set()
 
     def _on_signals(self, stop: asyncio.Event) -> None:
-        """The first signal stops in order, the second one at once; those that ask for something else are answered."""
+        """The first signal stops in order (a start at once), the second one at once; those that ask for something else are
+        answered."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
-        def received() -> None:
+        def received(number: signal.Signals) -> None:
             if stop.is_set():
+                self._cut, self.cut_by = True, number
+            if stop.is_set() or not self._ready.is_set():
                 task.cancel()
             stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, received)
+            loop.add_signal_handler(number, received, number)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             loop.add_signal_handler(number, self._events.warning, f"{number.name}: this signal means nothing to relay")
+
+    async def _unless_cut(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Close in order, unless a second signal asked for the end at once."""
+        if not self._cut:
+            await close()
 
     def _api(self, spool: Spool, reloader: Reloader, delivery: Delivery, listeners: Listeners, metrics: Metrics) -> Api:
         settings = self._settings
@@ -210,7 +230,7 @@ class Daemon:
             hostname=settings.hostname,
             spool_path=str(settings.queue.spool),
             clock=time.time,
-            refusing=lambda: self._stopping or _refusal(spool.health()),
+            refusing=lambda: self._stopping or ("" if self._ready.is_set() else "relay is starting") or _refusal(spool.health()),
             providers=delivery.providers,
             listeners=lambda: listeners.addresses,
             hurry=delivery.hurry,
@@ -233,7 +253,8 @@ class Daemon:
         try:
             return await reloader.reload()
         finally:
-            self._notifier.ready(_standing(spool.health()))
+            if not self._stopping:
+                self._notifier.ready(_status_line(spool.health()))
 
     # Chores: each runs until it is cancelled.
 
@@ -258,7 +279,7 @@ class Daemon:
             queue = reloader.config.queue
             try:
                 health = await spool.probe(queue.min_free)
-                self._notifier.status(_standing(health))
+                self._notifier.status(_status_line(health))
                 if why := _refusal(health):
                     trouble.begin(self, why)
                 else:
@@ -277,19 +298,19 @@ class Daemon:
     def _say_ready(self, listening: Sequence[tuple[str, str]], administered: Sequence[str], health: Health) -> None:
         where = ", ".join(f"{name} {address}" for name, address in listening)
         self._events.ready(f"mail at {where}; admin at {', '.join(administered) or 'no address'}")
-        self._notifier.ready(_standing(health))
+        self._notifier.ready(_status_line(health))
         self._ready.set()
         if self._development is not None:
             with contextlib.suppress(OSError):  # hints that nobody can read are no reason to stop
                 print("\n".join(hints(self._development.directory, listening, administered, self._development.command)), flush=True)
 
 
-async def _wind_up(listeners: Listeners, delivery: Delivery) -> None:
-    """End both halves at the same time, so that together they take no longer than `GRACE`. What a session hands in
-    meanwhile is in the spool for the next start."""
-    async with asyncio.TaskGroup() as halves:
-        halves.create_task(listeners.stop(GRACE))
-        halves.create_task(delivery.drain(GRACE))
+async def _wind_up(listeners: Listeners, delivery: Delivery, events: Events) -> None:
+    """End both halves at the same time, so that together they take no longer than `GRACE`; a bug in one does not cut the other
+    short. What a session hands in meanwhile is in the spool for the next start."""
+    for end in await asyncio.gather(listeners.stop(GRACE), delivery.drain(GRACE), return_exceptions=True):
+        if isinstance(end, BaseException):
+            events.bug("shutting down", end)
 
 
 def hints(directory: Path, listening: Sequence[tuple[str, str]], administered: Sequence[str], command: str) -> list[str]:
@@ -314,7 +335,7 @@ def _refusal(health: Health) -> str:
     return "" if health.ok else health.why or "the spool cannot store mail"
 
 
-def _standing(health: Health) -> str:
+def _status_line(health: Health) -> str:
     """One line for `systemctl status`."""
     why = _refusal(health)
     return f"accepting no mail: {why}" if why else "accepting mail"

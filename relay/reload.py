@@ -122,7 +122,7 @@ class Reloader:
             self._events.warning(f"after the reload: what waits is looked at only when its time comes: {error}")
         for warning in new.warnings:
             self._events.warning(warning)
-        return changes(old, new, made)
+        return changes(old, new)
 
     def refresh(self, now: float) -> None:
         """Read certificates and users files again that changed since. What is wrong with one is told once; a certificate that
@@ -193,11 +193,10 @@ def _end(expires: float, now: float) -> str:
     return f"expired on {day}: renew it" if expires <= now else f"expires on {day}: renew it before"
 
 
-def changes(old: Config, new: Config, made: Mapping[str, object]) -> str:
-    """What differs between two configurations, in a line; `made` are the providers with new settings."""
+def changes(old: Config, new: Config) -> str:
+    """What differs between two configurations, in a line."""
     found = _named("listener", {one.name: one for one in old.listen}, {one.name: one for one in new.listen})
-    known = dict.fromkeys(old.providers, 0)
-    found += _named("provider", known, {name: 1 if name in made else 0 for name in new.providers})
+    found += _named("provider", old.providers, new.providers)
     found += _named("route", {route.name: route for route in old.routes}, {route.name: route for route in new.routes})
     found += [word for word in ("senders", "queue", "bounce", "log") if getattr(old, word) != getattr(new, word)]
     if not found and [route.name for route in old.routes] != [route.name for route in new.routes]:

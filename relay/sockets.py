@@ -1,6 +1,7 @@
 """Sockets to listen on: TCP addresses and unix paths, and who holds them when we cannot have them; and this host's name.
 
-`bind` gives a bound socket that does not listen yet, so that a unix socket has its final mode before anybody can connect.
+`bind` gives a bound socket. A unix socket does not listen yet, so that it has its final mode before anybody can connect; a
+TCP socket listens, so that the port is surely ours, and nobody is accepted yet.
 A stale unix socket, one nobody listens on, is replaced; one in use is not.
 Fails with Unavailable: 69 when somebody else holds the address (with the holder's pid and command where /proc tells),
 77 when we may not have it. Linux: the holder is read from /proc; elsewhere it stays unnamed.

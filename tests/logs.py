@@ -178,6 +178,8 @@ FORMS: dict[str, tuple[Callable[[log.Events], None], str, dict[str, object]]] = 
         {"level": "warning", "notice_id": ""},
     ),
     "removed": (lambda e: e.removed(ID), f"relay/qmgr: {ID}: removed", {"queue_id": ID, "level": "info"}),
+    "put_on_hold": (lambda e: e.put_on_hold(ID, 2), f"relay/qmgr: {ID}: placed on hold by the admin, nrcpt=2", {"nrcpt": 2}),
+    "released": (lambda e: e.released(ID, 1), f"relay/qmgr: {ID}: released from hold by the admin, nrcpt=1", {"nrcpt": 1}),
     "deleted": (lambda e: e.deleted(ID, 2), f"relay/qmgr: {ID}: deleted by the admin, nrcpt=2", {"nrcpt": 2}),
     "corrupt": (lambda e: e.corrupt(ID, "no body"), f"relay/qmgr: {ID}: set aside as corrupt: no body", {"level": "error"}),
     "rejected": (

@@ -265,6 +265,8 @@ async def test_what_is_held_waits_until_it_is_released(served: Served) -> None:
     assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/hold", {"id": entry.queue_id}))[:2]
     assert [] == list(await served.spool.claim(NOW, 10, 60))
     assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/release", {"state": "hold"}))[:2]
+    texts = [f"{entry.queue_id}: placed on hold by the admin, nrcpt=1", f"{entry.queue_id}: released from hold by the admin, nrcpt=1"]
+    assert texts == served.journal.texts
     assert [entry.queue_id] == [found.queue_id for found in await served.spool.claim(NOW, 10, 60)]
 
 

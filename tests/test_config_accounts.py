@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import botocore.session  # type: ignore[import-untyped] # it has no stubs
@@ -54,7 +55,7 @@ WARNED = {
     "an SMTP password as secret": (
         "ses",
         f"region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: B{'x' * 43}",
-        "secret_access_key: this looks like an SMTP password (put it under smtp_password, or give the secret access key of IAM)",
+        "secret_access_key: this looks like an SMTP password (give the secret access key of IAM; with mode: smtp it is smtp_password)",
     ),
     "a region nobody knows": (
         "ses",
@@ -104,7 +105,7 @@ def test_keys_from_elsewhere_need_botocore(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     (found,) = problems_of(provider(tmp_path, "ses", "region: eu-west-1, profile: mail"))
     assert "providers.ses.access_key_id: without keys here they are looked for with botocore, which is not installed" in found
-    assert "= pip install 'smtp-relay-bridge[aws]', or give access_key_id and secret_access_key" in found
+    assert f"= {sys.executable} -m pip install botocore, or give access_key_id and secret_access_key" in found
     assert [] == warnings_of(provider(tmp_path, "ses", f"region: eu-west-1, {KEYS}"))
 
 

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from relay import config, daemon, log
+from relay.cli import door
 from relay.config import Config
 from relay.delivery import Delivery, SpoolTrouble
 from relay.errors import SpoolError, Unavailable
 from relay.listener import Listeners
 from relay.spool.base import Health
+from relay.transports.capture import Capture
 from tests.e2e.processes import send
 from tests.fakes import RecordingEvents
 
@@ -113,6 +115,51 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, run: Callable[[Runni
     await writer.wait_closed()
 
 
+async def test_a_second_signal_waits_for_no_transport(
+    tmp_path: Path, run: Callable[[Running], asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transport that never closes holds up the orderly end only."""
+
+    async def never(self: Capture) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Capture, "aclose", never)
+    running = Running(configuration(tmp_path))
+    task = run(running)
+    await running.port()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running.journal.wait("stopping")
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_signal_ends_a_start_that_hangs(
+    tmp_path: Path, run: Callable[[Running], asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No `ready` is said, nothing stays open, and mail is not announced as accepted meanwhile."""
+    reached = asyncio.Event()
+
+    async def hang(self: Delivery) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Delivery, "start", hang)
+    running = Running(configuration(tmp_path))
+    task = run(running)
+    await reached.wait()
+    health = await asyncio.to_thread(door.Live(f"unix:{tmp_path}/admin.sock").call, "GET", "/healthz", {}, None)
+    assert (503, b"not accepting mail: relay is starting\n") == (health.status, health.body)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+    assert ["starting", "stopped"] == [line["event"] for line in running.journal.lines if line["event"] in ("starting", "ready", "stopped")]
+    monkeypatch.undo()
+    again = Running(configuration(tmp_path))
+    run(again)
+    await again.port()
+
+
 async def test_what_cannot_start_leaves_nothing_open(tmp_path: Path, run: Callable[[Running], asyncio.Task[None]]) -> None:
     """A taken port ends the start; spool and socket are free again."""
     settings = configuration(tmp_path)
@@ -150,6 +197,33 @@ async def test_both_halves_end_at_the_same_time(
     os.kill(os.getpid(), signal.SIGTERM)
     await task
     assert [daemon.GRACE, daemon.GRACE] == graces
+
+
+async def test_a_bug_in_one_half_does_not_cut_the_other(
+    tmp_path: Path, run: Callable[[Running], asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and the drain goes on to its end."""
+    drained = asyncio.Event()
+
+    async def stop(self: Listeners, grace: float) -> None:
+        await really_stop(self, 0)
+        raise ZeroDivisionError
+
+    async def drain(self: Delivery, grace: float) -> None:
+        await asyncio.sleep(0)
+        await really_drain(self, grace)
+        drained.set()
+
+    really_stop, really_drain = Listeners.stop, Delivery.drain
+    monkeypatch.setattr(Listeners, "stop", stop)
+    monkeypatch.setattr(Delivery, "drain", drain)
+    running = Running(configuration(tmp_path))
+    task = run(running)
+    await running.port()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+    assert drained.is_set()
+    assert ["shutting down"] == [line["text"] for line in running.journal.found("bug")]
 
 
 class TroubledSpool:

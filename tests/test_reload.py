@@ -334,6 +334,6 @@ def test_what_changed_is_told_in_a_line(tmp_path: Path) -> None:
     one, two = "{name: one, via: capture, match: {from: a@example.com}}", "{name: two, via: capture, match: {from: b@example.com}}"
     rest = "{name: rest, via: capture}"
     old = Reloading(tmp_path, more=f"routes: [{one}, {two}, {rest}]\n")._settings
-    assert "order of routes" == reload.changes(old, Reloading(tmp_path, more=f"routes: [{two}, {one}, {rest}]\n")._settings, {})
+    assert "order of routes" == reload.changes(old, Reloading(tmp_path, more=f"routes: [{two}, {one}, {rest}]\n")._settings)
     other = Reloading(tmp_path, more=f"routes: [{one}, {rest}]\nlog: {{mask: full}}\n")._settings
-    assert "route two gone, log" == reload.changes(old, other, {})
+    assert "route two gone, log" == reload.changes(old, other)

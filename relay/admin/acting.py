@@ -35,11 +35,11 @@ class Acting:
 
     async def hold(self, request: Request) -> Response:
         """Leave recipients alone until they are released."""
-        return await self._act(request, lambda spool, what: spool.hold(what, what.now))
+        return await self._act(request, self._hold_and_log)
 
     async def release(self, request: Request) -> Response:
         """Send held recipients on their way again."""
-        return await self._act(request, lambda spool, what: spool.release(what, what.now))
+        return await self._act(request, self._release_and_log)
 
     async def delete(self, request: Request) -> Response:
         """Take recipients out of the queue."""
@@ -48,7 +48,7 @@ class Acting:
     async def reload(self, request: Request) -> Response:
         """Read the configuration again; where it has mistakes the old one stays in force."""
         if self._context.reload is None:
-            raise Problem(503, "the daemon is not running, or runs without a configuration")
+            raise Problem(503, "the daemon is not running")
         if body := await json_object(request):
             raise Problem(400, f"unknown key {min(body)}; a reload takes none")
         if problems := await self._context.reload():
@@ -91,6 +91,24 @@ class Acting:
         """Due now; and a paused provider is probed now, or these recipients would only wait again."""
         count = await spool.retry(what, what.now)
         self._context.hurry()
+        return count
+
+    async def _hold_and_log(self, spool: Spool, what: Filter) -> int:
+        return await self._each(what, spool.hold, self._events.put_on_hold)
+
+    async def _release_and_log(self, spool: Spool, what: Filter) -> int:
+        return await self._each(what, spool.release, self._events.released)
+
+    async def _each(self, what: Filter, act: Callable[[Filter, float], Awaitable[int]], log: Callable[[str, int], None]) -> int:
+        """Do it entry by entry, so that each has a line in the log; returns how many recipients."""
+        count, after = 0, ""
+        while found := await self._reader.find(what, PAGE, after):
+            after = found[-1].queue_id
+            done = await asyncio.gather(*(act(replace(what, queue_id=entry.queue_id), what.now) for entry in found))
+            for entry, number in zip(found, done, strict=True):
+                if number:
+                    log(entry.queue_id, number)
+            count += sum(done)
         return count
 
     async def _delete_and_log(self, spool: Spool, what: Filter) -> int:

@@ -4,8 +4,9 @@ Everything an admin may see or do goes through here. The daemon serves these cal
 command line runs them in its own process over a stopped daemon's spool, so that both answer alike.
 A GET changes nothing (looking.py), a POST does (acting.py). Stored mail leaves as an attachment that no browser renders.
 
-An answer that is not 2xx is `{"error": "one sentence"}`: 400 bad request, 404 no such entry, 409 ambiguous id, 410 body
-gone, 422 corrupt entry or a configuration with mistakes (then with `problems`), 503 the spool or the daemon cannot do it now.
+An answer that is not 2xx is `{"error": "one sentence"}`: 400 bad request, 403 another site's page, 404 no such entry or call,
+405 not this way, 409 ambiguous id, 410 body gone, 413 too large, 415 no JSON, 422 corrupt entry or a configuration with
+mistakes (then with `problems`), 500 a bug that the log has, 503 the spool or the daemon cannot do it now.
 """
 
 from __future__ import annotations

@@ -159,7 +159,8 @@ def _warn_of_ses(loc: Loc, ses: SesProvider, report: Report) -> None:
         report.warn((*loc, "region"), f'"{ses.region}" is not a region of SES that relay knows of', did_you_mean(ses.region, aws.REGIONS))
     secret = ses.secret_access_key.get_secret_value() if ses.secret_access_key else ""
     if len(secret) == _LENGTH_OF_SMTP_PASSWORD and secret.startswith("B"):
-        mend = "put it under smtp_password, or give the secret access key of IAM"
+        instead = "with mode: smtp it is smtp_password" if ses.mode == "api" else "put it under smtp_password"
+        mend = f"give the secret access key of IAM; {instead}"
         report.warn((*loc, "secret_access_key"), "this looks like an SMTP password", mend)
     if ses.mode == "api" and (ses.access_key_id or "").startswith("ASIA") and ses.session_token is None:
         report.warn((*loc, "access_key_id"), "begins with ASIA: a temporary key, which needs its session_token")

@@ -93,7 +93,7 @@ class Report:
         """What a reference stood for is never told: it may be a secret that was put in the wrong place."""
         source = next((self.resolved[loc[:size]][1] for size in range(len(loc), 0, -1) if loc[:size] in self.resolved), "")
         if source and not at_key:
-            return f"the value of {source} cannot be used here", ""
+            return f"the value of {source} cannot be used here", "look for a blank or another stray character in it"
         for value, written in self.resolved.values():
             if len(value) >= _SHORTEST and (value in text or value in mend):
                 text, mend = text.replace(value, written), mend.replace(value, written)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import ssl
+import sys
 from pathlib import Path
 
 from relay import certificates, users
@@ -60,7 +61,7 @@ def _aws(loc: Loc, bad: frozenset[str], provider: SesProvider, report: Report) -
         report.add(
             (*loc, "access_key_id"),
             "without keys here they are looked for with botocore, which is not installed",
-            "pip install 'smtp-relay-bridge[aws]', or give access_key_id and secret_access_key",
+            f"{sys.executable} -m pip install botocore, or give access_key_id and secret_access_key",
         )
 
 

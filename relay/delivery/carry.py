@@ -187,7 +187,8 @@ class Carrier:
         if any(name in self.lanes for name in group.order):
             return ""
         if group.pinned:
-            return f"may have been delivered by {group.order[0]}, which is not configured any more"
+            name = group.order[0]
+            return f"may have been delivered by {name}, which is not configured any more: configure {name} until it is sent, or delete it"
         return f"none of its providers is configured any more: {', '.join(group.order)}"
 
     async def _try_provider(self, group: Group, name: str, search: _Search) -> bool:

@@ -218,6 +218,16 @@ class Events:
         if self._logger.isEnabledFor(logging.INFO):
             self._write(logging.INFO, "qmgr", f"{queue_id}: removed", {"queue_id": queue_id, "event": "removed"})
 
+    def put_on_hold(self, queue_id: str, recipients: int) -> None:
+        """An admin put recipients on hold."""
+        fields = {"queue_id": queue_id, "event": "put_on_hold", "nrcpt": recipients}
+        self._write_if(logging.INFO, "qmgr", f"{queue_id}: placed on hold by the admin, nrcpt={recipients}", fields)
+
+    def released(self, queue_id: str, recipients: int) -> None:
+        """An admin released recipients from hold."""
+        fields = {"queue_id": queue_id, "event": "released", "nrcpt": recipients}
+        self._write_if(logging.INFO, "qmgr", f"{queue_id}: released from hold by the admin, nrcpt={recipients}", fields)
+
     def deleted(self, queue_id: str, recipients: int) -> None:
         """An admin took recipients out of the queue."""
         fields = {"queue_id": queue_id, "event": "deleted", "nrcpt": recipients}

@@ -323,5 +323,5 @@ async def test_a_second_signal_ends_at_once(here: Host) -> None:
         await answers.asked.wait()
         daemon.process.send_signal(signal.SIGTERM)
         await daemon.line("stopping: ")
-        assert 143 == await daemon.end(signal.SIGINT)
+        assert 130 == await daemon.end(signal.SIGINT)
         assert 1 == len((await here.relay("queue", "list", "--json")).objects)

@@ -207,7 +207,8 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as caught:
         Ses(SETTINGS, Http(base_url=SETTINGS.url, timeout=5, concurrency=1))
     assert (
-        "providers.mail: keys from a profile, the environment or a role need botocore: pip install 'smtp-relay-bridge[aws]' "
+        "providers.mail: keys from a profile, the environment or a role need botocore: "
+        f"{sys.executable} -m pip install botocore "
         "(or give access_key_id and secret_access_key)",
     ) == caught.value.problems
 
@@ -218,7 +219,7 @@ async def test_the_extra_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "botocore.session", None)
     with pytest.raises(NoKeys) as caught:
         await found().keys()
-    assert ("AWS keys: botocore is not installed", "pip install 'smtp-relay-bridge[aws]'") == (caught.value.text, caught.value.mend)
+    assert ("AWS keys: botocore is not installed", f"{sys.executable} -m pip install botocore") == (caught.value.text, caught.value.mend)
 
 
 def test_nothing_is_fresh_before_it_is_loaded() -> None:

@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import functools
 import importlib
+import sys
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from relay.errors import ConfigError, RelayError
 from relay.transports.ses.request import SesSettings
 from relay.transports.ses.sigv4 import Keys
 
-INSTALL = "pip install 'smtp-relay-bridge[aws]'"
+INSTALL = f"{sys.executable} -m pip install botocore"
 
 
 class NoKeys(RelayError):
