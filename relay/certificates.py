@@ -27,6 +27,7 @@ _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the ssl
 _LARGEST = 1024 * 1024  # octets of a file; a chain has some thousand
 _BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _END_CERTIFICATE = b"-----END CERTIFICATE-----"
+_KEY = b"PRIVATE KEY-----"
 _MISMATCH = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})  # the last: keys of two kinds
 
 Seen = tuple[tuple[int, int, int], ...]
@@ -90,9 +91,9 @@ def problems(cert: Path, key: Path, now: float) -> tuple[list[str], list[str]]:
     warnings: list[str] = []
     try:
         mode = os.stat(key).st_mode
-        if stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH):
+        if stat.S_ISREG(mode) and not _swapped(cert, key) and mode & (stat.S_IROTH | stat.S_IWOTH):
             errors.append(f"key {key} can be read or changed by others (mode {stat.S_IMODE(mode):04o}): chmod 640 {key}")
-    except (OSError, ValueError):
+    except (CertificateError, OSError, ValueError):
         pass  # loading it says why
     try:
         loaded = _load(cert, key)
@@ -105,6 +106,11 @@ def problems(cert: Path, key: Path, now: float) -> tuple[list[str], list[str]]:
     if loaded.begins > now:
         errors.append(f"certificate {cert} is valid only from {_day(loaded.begins)}: wait, or set this host's clock")
     return errors, warnings
+
+
+def _swapped(cert: Path, key: Path) -> bool:
+    ours, theirs = _read("certificate", cert), _read("key", key)
+    return _KEY in ours and _BEGIN_CERTIFICATE in theirs and not (_BEGIN_CERTIFICATE in ours or _KEY in theirs)
 
 
 def _day(seconds: float) -> str:
@@ -123,8 +129,10 @@ def _seen(cert: Path, key: Path) -> Seen:
 
 def _load(cert: Path, key: Path) -> _Loaded:
     """The pair as a context that was tried out. Raises CertificateError."""
+    if _swapped(cert, key):
+        raise CertificateError(f"certificate {cert} holds a key, and key {key} a certificate: they are swapped")
     leaf = _leaf(cert)
-    if b"PRIVATE KEY-----" not in _read("key", key):
+    if _KEY not in _read("key", key):
         raise CertificateError(f"key {key} holds no private key in PEM form: name the file that has one")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

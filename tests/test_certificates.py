@@ -135,6 +135,13 @@ def not_regular(cert: Path, key: Path) -> None:
     os.mkfifo(key)
 
 
+def swapped(cert: Path, key: Path) -> None:
+    """The certificate where the key belongs, and readable by all as certificates are."""
+    inside = cert.read_bytes(), key.read_bytes()
+    cert.write_bytes(inside[1])
+    key.write_bytes(inside[0])
+
+
 def circle(cert: Path, key: Path) -> None:
     """A link to itself."""
     cert.unlink()
@@ -164,6 +171,7 @@ WRONG: list[tuple[Callable[[Path, Path], object], str]] = [
         f"{CERT} is too weak for today's TLS (ee key too small)",
     ),
     (not_regular, f"{KEY} is not a regular file: name the file that holds it"),
+    (swapped, f"{CERT} holds a key, and {KEY} a certificate: they are swapped"),
     (circle, f"{CERT} cannot be read: Too many levels of symbolic links"),
 ]
 

@@ -34,7 +34,7 @@ async def test_the_story_of_a_message(relay: Relay) -> None:
         "        250 ok (dsn 2.0.0, remote id remote-1)",
         "  to <b@example.net>: queued, next attempt 2026-11-20 17:58:01, may have been delivered already",
         "    2026-11-20 17:57:01  deferred  route default, provider ses, mx[192.0.2.1]:25",
-        "        no answer (dsn 4.4.2)",
+        "        no answer: may have been delivered already (dsn 4.4.2)",
     ] == printed.out.splitlines()
     assert printed.out == (await relay("queue", "show", entry.queue_id[:9])).out
     assert "        may have been delivered already" in (await relay("queue")).out.splitlines()

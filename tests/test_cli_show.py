@@ -115,11 +115,11 @@ def test_a_story_shows_what_is_special() -> None:
     assert [
         "687E7641C64007  accepted 2026-11-20 17:57:01 from ?]0;x[unix], listener local",
         "  from <>, 10 B, message-id none",
-        "  made by relay itself: it tells a sender what could not be delivered",
-        "  fixed to ses, whatever the routes say",
+        "  made by relay itself: it tells what became of a message",
         "  to <a>: waits for its first attempt",
         "  to <b>: held",
         "    2026-11-20 17:57:02  held      relay",
         "        held by an admin (dsn 4.0.0)",
         "  finished 2026-11-20 17:57:02",
     ] == list(show.story(entry, steps, PLAIN))
+    assert "  fixed to ses, whatever the routes say" in list(show.story({**entry, "bounce": False}, steps, PLAIN))

@@ -169,11 +169,12 @@ def story(entry: Json, steps: Sequence[Json], paint: Paint) -> Iterator[str]:
     """`relay log` and `relay queue show`: what became of one message."""
     client = entry["client"]
     where = f"{clean(client['name'])}[{clean(client['address'])}]"
-    yield f"{entry['queue_id']}  accepted {local(entry['arrival_time'])} from {where}, listener {client['listener']}"
+    listener = f", listener {client['listener']}" if client["listener"] else ""
+    yield f"{entry['queue_id']}  accepted {local(entry['arrival_time'])} from {where}{listener}"
     yield f"  from {address(entry['sender'])}, {size(entry['message_size'])}, message-id {clean(entry['message_id']) or 'none'}"
     if entry["bounce"]:
-        yield "  made by relay itself: it tells a sender what could not be delivered"
-    if entry["via"]:
+        yield "  made by relay itself: it tells what became of a message"
+    if entry["via"] and not entry["bounce"]:
         yield f"  fixed to {', '.join(entry['via'])}, whatever the routes say"
     for recipient in entry["recipients"]:
         yield f"  to {address(recipient['address'])}: {_standing(recipient, paint)}"
@@ -207,7 +208,8 @@ def _step(step: Json, paint: Paint) -> Iterator[str]:
     by = f"{way}provider {step['provider']}, {clean(step['remote'])}" if step["provider"] else "relay"
     yield f"    {local(step['time'])}  {paint(step_word(step), 8)}  {by}"
     remote_id = f", remote id {clean(step['remote_id'])}" if step["remote_id"] else ""
-    yield f"        {clean(step['reply'])} (dsn {step['status']}{remote_id})"
+    twice = ": may have been delivered already" if step["verdict"] == "UNKNOWN" else ""
+    yield f"        {clean(step['reply'])}{twice} (dsn {step['status']}{remote_id})"
 
 
 def timeline(steps: Sequence[Json], paint: Paint) -> Iterator[str]:
