@@ -30,7 +30,7 @@ _USERS = "add auth: /etc/relay/users"
 def is_private(network: IPv4Network | IPv6Network) -> bool:
     """Whether all addresses of a network belong to nobody outside: its hosts are the admin's own."""
     # Not `network.is_private`: for Python that is also what is reserved for examples, and in some releases 0.0.0.0/0.
-    return any(network.version == own.version and network.subnet_of(own) for own in _PRIVATE)  # type: ignore[arg-type]
+    return any(network.network_address in own and network.prefixlen >= own.prefixlen for own in _PRIVATE)
 
 
 def is_wildcard(address: str) -> bool:

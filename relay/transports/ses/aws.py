@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 
-from botocore.credentials import RefreshableCredentials  # type: ignore[import-untyped]
-from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
-from botocore.session import Session  # type: ignore[import-untyped]
+from botocore.credentials import RefreshableCredentials  # type: ignore[import-untyped] # it has no types
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped] # it has no types
+from botocore.session import Session  # type: ignore[import-untyped] # it has no types
 
 from relay.transports import net
 from relay.transports.ses.credentials import NoKeys
@@ -47,7 +47,7 @@ class Botocore:
         where = f"profile {self._profile}" if self._profile else "environment, files, container or instance"
         try:
             found = self._found or self._look()
-            frozen = found.get_frozen_credentials() if found else None  # type: ignore[attr-defined]
+            frozen = found.get_frozen_credentials() if found else None  # type: ignore[attr-defined] # as above: what it found is of no type we know
         except Exception as error:  # a credential process or plugin raises what it likes
             told = isinstance(error, BotoCoreError | ClientError)
             why = net.one_line(str(error), _MAX_TEXT) if told else type(error).__name__
