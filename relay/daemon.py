@@ -21,7 +21,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from relay.reload import Reloader
 from relay.spool.base import Health, Spool
 from relay.spool.sqlite import SqliteSpool
 from relay.systemd import Notifier
+from relay.transports.base import Transport
 
 GRACE = 30.0  # seconds that sessions and attempts under way are given at the end
 PROBE = 5.0  # seconds between two looks at the disk, and at certificates and users files
@@ -139,16 +140,7 @@ class Daemon:
 
             metrics = Metrics(version=__version__, **assembly.metric_labels(settings))
             transports = {name: assembly.make(told) for name, told in assembly.all_transport_settings(settings).items()}
-            delivery = Delivery(
-                spool=spool,
-                transports=transports,
-                routes=settings.route_table(),
-                settings=assembly.delivery_settings(settings),
-                events=events,
-                metrics=metrics,
-                clock=time.time,
-                random=random.random,
-            )
+            delivery = self._delivery(spool, transports, metrics)
             listeners = Listeners(
                 listen,
                 spool=spool,
@@ -189,6 +181,18 @@ class Daemon:
             self._notifier.stopping()
             events.stopping("signal received; what is under way ends first")
         events.stopped("everything accepted and not delivered is in the spool")
+
+    def _delivery(self, spool: Spool, transports: Mapping[str, Transport], metrics: Metrics) -> Delivery:
+        return Delivery(
+            spool=spool,
+            transports=transports,
+            routes=self._settings.route_table(),
+            settings=assembly.delivery_settings(self._settings),
+            events=self._events,
+            metrics=metrics,
+            clock=time.time,
+            random=random.random,
+        )
 
     def _give_up(self) -> None:
         """Also when the start failed: who waits for its end to reload must not be waited for."""

@@ -30,8 +30,7 @@ from relay.model import Entry, Notify, Outcome, Recipient
 MAX_WHOLE = 64 * 1024
 """Octets up to which a message is returned whole."""
 SENDER_NAME = "Mail Delivery System"
-_MAX_LINE = 998  # RFC 5322 §2.1.1
-_MAX_TEXT = 900  # of a reply or an address, so that with its field name it stays below _MAX_LINE
+_MAX_TEXT = 900  # of a reply or an address, so that with its field name it stays below header.MAX_LINE
 _MAX_SUBJECT = 200
 _MAX_HEADER = 64 * 1024  # of the original's header block
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,900}>")
@@ -408,7 +407,7 @@ def _part(content_type: str, body: bytes, description: str = "") -> bytes:
 def _is_clean(body: bytes) -> bool:
     lines = body.split(b"\r\n")
     stray = any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines)
-    return body.isascii() and not stray and max(map(len, lines)) <= _MAX_LINE
+    return body.isascii() and not stray and max(map(len, lines)) <= header.MAX_LINE
 
 
 def _quoted_printable(body: bytes) -> bytes:

@@ -14,6 +14,9 @@ from binascii import a2b_base64, a2b_qp
 from collections.abc import Iterator
 from itertools import groupby
 
+MAX_LINE = 998
+"""Octets of a line without its CRLF (RFC 5322 §2.1.1)."""
+
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*")
 _MBOX = re.compile(rb">?From (?![ \t]*:)[^\n]*\n")  # `From : a@b` is a field (RFC 5322 §4.5.2)
 _BLANK = re.compile(rb"(?:[ \t]+\r?\n)+")

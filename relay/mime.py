@@ -29,7 +29,6 @@ MAX_FIELDS = 1000  # in one header block
 MAX_PARAMETERS = 100  # of one field
 MAX_BOUNDARY = 1000  # octets; RFC 2046 allows 70, mailers have used more
 MAX_SCAN = 1 << 30  # octets searched for boundaries in one message, nested multiparts counted again
-MAX_LINE = 998  # octets without CRLF (RFC 5322 §2.1.1)
 _LINE_WINDOW = 64 * 1024  # the longest line that the listener takes
 _MAX_UU_LINES = 500_000  # 22 MB in lines of the usual length
 _FALSE_HIT = 1000  # what a line that only begins like a delimiter costs, in octets of MAX_SCAN
@@ -439,8 +438,8 @@ def _to_encode(part: Part, eight_bit: bool) -> Iterator[Part]:
 def _has_long_line(raw: bytes) -> bool:
     """Looks at every thousandth octet or so: jumps to the last line end within reach of a permitted line."""
     position = 0
-    while len(raw) - position > MAX_LINE:
-        end = raw.rfind(b"\n", position, position + MAX_LINE + 2)
+    while len(raw) - position > header.MAX_LINE:
+        end = raw.rfind(b"\n", position, position + header.MAX_LINE + 2)
         if end < 0:
             return True
         position = end + 1

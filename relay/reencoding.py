@@ -29,7 +29,7 @@ def folded(block: bytes) -> bytes:
     """The header block with lines over 998 octets folded before white space, which changes no value; the same octets where there is
     none. A line without white space in the right places stays as it is."""
     lines = block.split(b"\r\n")
-    if all(len(line) <= mime.MAX_LINE for line in lines):
+    if all(len(line) <= header.MAX_LINE for line in lines):
         return block
     return b"\r\n".join(piece for line in lines for piece in _fold(line))
 
@@ -38,8 +38,8 @@ def _fold(line: bytes) -> list[bytes]:
     """The line in pieces that are short enough; in one piece where that cannot be."""
     pieces = []
     rest = line
-    while len(rest) > mime.MAX_LINE:
-        at = max(rest.rfind(white, 0, mime.MAX_LINE + 1) for white in (b" ", b"\t"))
+    while len(rest) > header.MAX_LINE:
+        at = max(rest.rfind(white, 0, header.MAX_LINE + 1) for white in (b" ", b"\t"))
         front = rest[: max(at, 0)]
         named = b":" in front or rest[:1].isspace()  # white space may stand before the colon
         if not (named and front.strip() and rest[at:].strip()):  # no piece may be white space alone (RFC 5322 §3.2.2)

@@ -115,6 +115,10 @@ def http_lost(stage: str) -> Verdict:
     return {"connect": Verdict.PAUSE, "tls": Verdict.PAUSE, "send": Verdict.RETRY}.get(stage, Verdict.UNKNOWN)
 
 
+OTHERS_REFUSED = "4.1.3"
+"""The status of a recipient who is tried again because a request was refused for others. Where all of a request have it, nobody
+knows who was refused."""
+
 _DEFAULT_STATUS: Mapping[Verdict, str] = {
     Verdict.OK: "2.0.0",
     Verdict.PERM_RCPT: "5.1.1",

@@ -127,7 +127,7 @@ class Delivery:
         self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_leases())]
 
     def wake(self) -> None:
-        """Look for due entries now."""
+        """Look for due entries now: for whoever moves the clock that was given."""
         self._wake.set()
 
     def hurry(self) -> None:

@@ -16,7 +16,7 @@ import hmac
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Never
+from typing import Never
 
 from relay import header
 
@@ -26,7 +26,6 @@ QUEUE_ID = "relay-id"
 _MEGABYTE = 1024 * 1024
 MAX_VARIABLES = 1000  # octets of X-MT-Custom-Variables; a longer one is ignored as a whole
 MAX_METADATA = 10  # keys that Postmark takes
-_MAX_LINE = 998  # octets without CRLF (RFC 5322 §2.1.1)
 _FOLD = 900  # octets from which on a field of ours is folded
 _BROADCASTS = frozenset({"broadcast", "broadcasts"})
 
@@ -51,7 +50,6 @@ class Preset:
     password: str = field(repr=False)
     dialect: str
     port: int = 587
-    tls: Literal["starttls", "implicit"] = "starttls"
     defaults: tuple[tuple[str, str], ...] = ()
     needs_sender: bool = True
     seven_bit: bool = True
@@ -236,7 +234,7 @@ def _field(name: str, pieces: Sequence[str], joint: str) -> bytes:
 
 
 def _fits(whole: bytes) -> bool:
-    return all(len(line) <= _MAX_LINE for line in whole.split(b"\r\n"))
+    return all(len(line) <= header.MAX_LINE for line in whole.split(b"\r\n"))
 
 
 def _no_constant(name: str) -> Never:

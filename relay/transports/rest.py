@@ -22,10 +22,6 @@ from relay.model import Job, Outcome, Verdict
 from relay.transports.base import Outcomes, Preview
 from relay.transports.http import Http, HttpTrouble
 
-OTHERS_REFUSED = "4.1.3"
-"""The status of a recipient who is tried again because a request was refused for others. Where all of a request have it, nobody
-knows who was refused."""
-
 _APART = 1000  # messages remembered to be sent apart; one that is forgotten, or a restart, costs a further request
 _IN_THREAD = 256 * 1024  # octets; a message above this is built beside the event loop
 
@@ -99,7 +95,7 @@ class Rest(ABC, Generic[R]):
     async def send(self, request: R) -> Mapping[str, Outcome]:
         """POST the request, and judge the answer: exactly one outcome for each address. Raises HttpTrouble.
 
-        Those tried again because the request was refused for others have the status OTHERS_REFUSED."""
+        Those tried again because the request was refused for others have the status verdicts.OTHERS_REFUSED."""
 
     @abstractmethod
     def show(self, request: R) -> Shown:
@@ -133,7 +129,7 @@ class Rest(ABC, Generic[R]):
         outcomes: dict[tuple[str, str], Outcome] = {}
         for job in jobs:
             found = await self._carry(self._request(job))
-            if len(found) > 1 and {outcome.status for outcome in found.values()} == {OTHERS_REFUSED}:
+            if len(found) > 1 and {outcome.status for outcome in found.values()} == {verdicts.OTHERS_REFUSED}:
                 self._keep_apart(job.queue_id)
             outcomes |= {(job.queue_id, address): outcome for address, outcome in found.items()}
         return outcomes

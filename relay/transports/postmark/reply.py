@@ -18,7 +18,6 @@ from relay.model import Outcome, Verdict
 from relay.transports import net
 from relay.transports.http import Answer
 from relay.transports.postmark.request import Payload
-from relay.transports.rest import OTHERS_REFUSED
 
 # (HTTP status, ErrorCode) -> (verdict, enhanced status, name). What is not here is judged by verdicts.http.
 _ROWS: Mapping[tuple[int, int], tuple[Verdict, str, str]] = {
@@ -179,7 +178,9 @@ def _by_recipient(reply: _Reply, refusal: Outcome, request: Payload) -> dict[str
         if not named and len(boxes) == 1:
             named = {boxes[0].address}
         bad = replace(refusal, verdict=Verdict.PERM_RCPT, status="5.1.3")
-        rest = replace(refusal, verdict=Verdict.RETRY, status=OTHERS_REFUSED)  # nothing was sent; the next request is without the bad ones
+        rest = replace(
+            refusal, verdict=Verdict.RETRY, status=verdicts.OTHERS_REFUSED
+        )  # nothing was sent; the next request is without the bad ones
         return {recipient: bad if recipient in named else rest for recipient in everybody}
     return dict.fromkeys(everybody, refusal)
 

@@ -31,10 +31,9 @@ MAX_METADATA_KEY = 20
 MAX_METADATA_VALUE = 80
 QUEUE_ID = "relay-id"  # the metadata key of our queue id
 
-FORBIDDEN_ENDINGS = frozenset(
-    # As one line, so that it can be compared with the provider's own list.
-    "vbs exe bin bat chm com cpl crt hlp hta inf ins isp jse lnk mdb pcd pif reg scr sct shs vbe vba wsf wsh wsl msc msi msp mst".split()  # noqa: SIM905
-)
+# As one line, so that it can be compared with the provider's own list.
+_FORBIDDEN = "vbs exe bin bat chm com cpl crt hlp hta inf ins isp jse lnk mdb pcd pif reg scr sct shs vbe vba wsf wsh wsl msc msi msp mst"
+FORBIDDEN_ENDINGS = frozenset(_FORBIDDEN.split())
 # Fields that the API has parameters for, refuses in Headers, or sets itself; and trace and signature fields, which the
 # rebuilt message makes wrong.
 _NOT_SENT = frozenset(

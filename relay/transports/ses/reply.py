@@ -18,7 +18,6 @@ from relay import address, mailboxes, verdicts
 from relay.model import Outcome, Verdict
 from relay.transports import net
 from relay.transports.http import Answer
-from relay.transports.rest import OTHERS_REFUSED
 from relay.transports.ses.request import Payload
 from relay.transports.ses.sigv4 import Keys
 
@@ -295,7 +294,7 @@ def _filled(mend: str, request: Payload, asker: Asker) -> str:
 def _by_recipient(reply: _Reply, refusal: Outcome, request: Payload, asker: Asker) -> dict[str, Outcome]:
     """A refusal that concerns some recipients only, told apart; nothing was sent, so the others are tried again without them."""
     everybody = request.recipients
-    others = replace(refusal, verdict=Verdict.RETRY, status=OTHERS_REFUSED, identity="", mend="")
+    others = replace(refusal, verdict=Verdict.RETRY, status=verdicts.OTHERS_REFUSED, identity="", mend="")
     if refusal.verdict is Verdict.CONFIG and reply.text.lower().startswith(_UNVERIFIED):
         found = _FAILED.search(reply.text)
         failed = _identities(reply.text[found.end() :]) if found else set()

@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from relay import address, directives, edits, fidelity, mime, reencoding
+from relay import address, directives, edits, fidelity, header, mime, reencoding
 from relay.errors import CannotCarry
 from relay.fidelity import Loss
 from relay.model import Edit, Facts
@@ -233,7 +233,7 @@ class _Draft:
     def _seven_bit(self, message: bytes, block: bytes, facts: Facts, changes: Sequence[Edit]) -> tuple[bytes, memoryview] | None:
         """Header block and rest with 7-bit text and lines of at most 998 octets as far as they may be touched; SES breaks 8-bit
         text when it tracks, and takes no lines over 1,000 octets. None where the message goes as it is."""
-        long = facts.longest_line > mime.MAX_LINE
+        long = facts.longest_line > header.MAX_LINE
         for eight_bit in (True, False):
             if not (long or (eight_bit and facts.eight_bit)):
                 break
@@ -241,7 +241,7 @@ class _Draft:
                 return reencoding.seven_bit(message, block, changes, eight_bit=eight_bit)
             except mime.MimeError as error:
                 if not eight_bit:
-                    self.reasons.append(f"Amazon SES takes no lines over {mime.MAX_LINE} octets, and {error}")
+                    self.reasons.append(f"Amazon SES takes no lines over {header.MAX_LINE} octets, and {error}")
         return None
 
     def _read_addresses(self, head: bytes) -> None:

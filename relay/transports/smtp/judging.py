@@ -27,7 +27,6 @@ _MENDS = {
     "auth": "correct username and password in the configuration, then: relay reload",
 }
 _MEND = "read the server's reply: it refuses this host or account, not the message"
-_OTHERS_REFUSED = "4.1.3"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
 _CRAM = re.compile(rb" [0-9a-f]{32}")
 
@@ -83,7 +82,7 @@ def judged(
     if failed and not failed & {*ours, *map(address.key, about.senders)} and failed <= set(map(address.key, about.recipients)):
         # An account in the sandbox, which may write only to addresses that are verified too. Nobody got the message.
         named = address.key(recipient) in failed
-        told = Row(Verdict.PERM_RCPT, "5.7.1") if named else Row(Verdict.RETRY, _OTHERS_REFUSED)
+        told = Row(Verdict.PERM_RCPT, "5.7.1") if named else Row(Verdict.RETRY, verdicts.OTHERS_REFUSED)
         return outcome(stage, finding, remote, connect_s, send_s, row=told)
     domain = next((domain for domain in ours if any(name.rpartition("@")[2] == domain for name in failed)), ours[0])
     kind = row.kind if row.kind == "domain" or about.configuration_set else "domain"

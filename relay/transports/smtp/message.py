@@ -24,7 +24,6 @@ from relay.transports.smtp.settings import SmtpSettings
 BEST: Mapping[str, str] = {"8bitmime": "", "smtputf8": ""}
 """The extensions that a preview supposes."""
 
-_MAX_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 _THREAD = 256 * 1024  # a message from this size on is re-encoded in a thread
 
 
@@ -116,7 +115,7 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
     body: AsyncIterator[bytes] | bytes | None = None
     must = eight_bit and "8bitmime" not in extensions
     seven = must or (eight_bit and settings.seven_bit)
-    if (seven or facts.longest_line > _MAX_LINE) and (converted := await _seven_bit(job, seven, must)):
+    if (seven or facts.longest_line > header.MAX_LINE) and (converted := await _seven_bit(job, seven, must)):
         block, body = converted
         eight_bit = eight_bit and not (block.isascii() and body.isascii())
         length = len(body)
