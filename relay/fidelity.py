@@ -36,8 +36,10 @@ _CALENDAR = "a calendar entry (text/calendar) would become a file that cannot be
 _PLAIN_MULTIPARTS = frozenset({"multipart/mixed", "multipart/alternative", "multipart/related", *_HARD})
 _BODIES = frozenset({"text/plain", "text/html"})
 _CID = re.compile(r"cid:([^\"'\s<>)]+)", re.I)
-_URL = re.compile(r"(?:src|href|background)\s*=\s*[\"']?([^\"'\s<>]+)", re.I)
+_URL = re.compile(r"(?:src|href|background)\s*=\s*[\"']?([^\"'\s<>]+)|\burl\(\s*[\"']?([^\"'\s<>)]+)", re.I)
+_INLINE_PGP = re.compile(r"^-----BEGIN PGP SIGNED MESSAGE-----[ \t]*$", re.M)
 _META = re.compile(r"(<meta\b[^>]*?charset\s*=\s*[\"']?)[\w.:-]+", re.I)
+_MAX_BLANK = 1000  # octets; a part that is longer is not looked at to find out whether it is blank
 _META_WITHIN = 4096  # characters; browsers look for it in the first 1024 octets
 _SAFE_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _TOKEN = re.compile(r"[\w.:+-]+", re.A)
@@ -105,9 +107,12 @@ def rebuild(message: Part) -> Rebuilt:
     """Take a message apart: the first text shown is the body (text and HTML of one multipart/alternative), the rest are files."""
     builder = _Builder()
     builder.visit(message, alternative=False)
+    if not message.parts and message.filename.lower().endswith(".p7m"):  # whatever it calls itself (RFC 8551 §3.2.1)
+        builder.lose("hard", _HARD["application/pkcs7-mime"])
     html = builder.html
-    shown = {unquote(markup.unescape(cid)) for cid in _CID.findall(html or "")}
-    linked = {markup.unescape(url) for url in _URL.findall(html or "")}
+    written = {markup.unescape(cid) for cid in _CID.findall(html or "")}
+    shown = written | {unquote(cid) for cid in written}  # RFC 2392 §2: percent-encoded there; some mailers have it so in the field too
+    linked = {markup.unescape(url) for urls in _URL.findall(html or "") for url in urls if url}
     attachments = []
     for part in builder.files:
         content_id = part.content_id if part.content_id in shown else ""
@@ -126,9 +131,18 @@ class _Builder:
     html: str | None = None
     files: list[Part] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    blank: bool = True  # nothing to see in the body so far: the next text is the body
 
     def lose(self, grade: Literal["hard", "cosmetic"], what: str) -> None:
         self.losses.append(Loss(grade, what))
+
+    def say(self, text: str, *, html: bool = False) -> None:
+        """Put a text into the body."""
+        if html:
+            self.html = text
+        else:
+            self.text = text
+        self.blank = self.blank and not html and not text.strip()
 
     def visit(self, part: Part, *, alternative: bool) -> None:
         """`alternative`: below a multipart/alternative that is the body, where a text and an HTML stand for each other."""
@@ -152,15 +166,17 @@ class _Builder:
     def _is_pair(self, part: Part) -> bool:
         """Whether a multipart begins with a text and its HTML side by side, as scripts build it that mean an alternative."""
         first = part.parts[:2]
-        if self.text is not None or self.html is not None or [child.content_type for child in first] != ["text/plain", "text/html"]:
+        if not self.blank or [child.content_type for child in first] != ["text/plain", "text/html"]:
             return False
         if any(child.disposition or child.filename for child in first):
             return False
+        self.text = None
         self.lose("cosmetic", f"a text and an HTML side by side in {part.content_type} stand for each other")
         return True
 
     def _alternative(self, part: Part) -> None:
-        is_body = self.text is None and self.html is None
+        is_body = self.blank
+        self.text = None if is_body else self.text
         for child in part.parts:
             if child.content_type == "text/calendar":
                 self.lose("hard", _CALENDAR)
@@ -169,6 +185,8 @@ class _Builder:
             elif child.content_type not in _BODIES and child.maintype != "multipart":
                 self.lose("cosmetic", f"the {child.content_type} form of a multipart/alternative becomes an attachment")
             self.visit(child, alternative=is_body)
+        if is_body and [child.content_type for child in part.parts if child.content_type in _BODIES][:2] == ["text/html", "text/plain"]:
+            self.lose("cosmetic", "the text, which is the preferred form because it stands behind the HTML, goes before it")
 
     def _related(self, part: Part, alternative: bool) -> None:
         start = part.parameters.get("start", "").strip("<> ")
@@ -186,9 +204,7 @@ class _Builder:
             grade: Literal["hard", "cosmetic"] = "cosmetic" if is_body else "hard"  # a file would be another file
             self.lose(grade, f"transfer encoding {part.encoding[:40]} is not known; the part goes as it is")
         if not is_body:
-            if part.content_type in _BODIES and not part.disposition and not part.filename:
-                self.lose("cosmetic", f"a further {part.content_type} part becomes an attachment")
-            self.files.append(part)
+            self._file(part)
             return
         if part.charset not in _UNICODE:
             self.lose("cosmetic", f"text in {part.charset[:40]} becomes UTF-8")
@@ -196,16 +212,28 @@ class _Builder:
         if "\0" in text:
             self.lose("cosmetic", "NUL characters in the text are left out")
             text = text.replace("\0", "")
+        if _INLINE_PGP.search(text):
+            self.lose("hard", "the PGP signature of a text that is signed within itself may break")
+        if not alternative:
+            self.text = None  # a blank one
         if part.content_type == "text/html":
-            self.html = _META.sub(r"\1utf-8", text[:_META_WITHIN]) + text[_META_WITHIN:]
+            self.say(_META.sub(r"\1utf-8", text[:_META_WITHIN]) + text[_META_WITHIN:], html=True)
         else:
-            self.text = text
+            self.say(text)
+
+    def _file(self, part: Part) -> None:
+        is_text = part.content_type in _BODIES and part.disposition != "attachment" and not part.filename
+        if is_text and part.end - part.body < _MAX_BLANK and not part.decoded().strip():
+            return  # nothing to see: mailers end a multipart so
+        if is_text and not part.disposition:
+            self.lose("cosmetic", f"a further {part.content_type} part becomes an attachment")
+        self.files.append(part)
 
     def _undivided(self, part: Part) -> None:
         """A multipart without a boundary, or whose boundary is nowhere: shown as text, as mail readers do."""
-        if self.text is None and self.html is None:
+        if self.blank:
             self.lose("cosmetic", f"{part.content_type} whose parts cannot be told apart goes as text")
-            self.text = part.text().replace("\0", "")
+            self.say(part.text().replace("\0", ""))
         else:
             self.lose("cosmetic", f"{part.content_type} whose parts cannot be told apart goes as an attachment")
             self.files.append(part)
@@ -215,7 +243,7 @@ class _Builder:
             return False
         if alternative:
             return (self.html if part.content_type == "text/html" else self.text) is None
-        return not part.named and self.text is None and self.html is None
+        return not part.named and self.blank
 
 
 def _name(part: Part) -> str:

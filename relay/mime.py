@@ -13,13 +13,14 @@ docs/decisions/003-mime.md says otherwise.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from encodings.aliases import aliases
 from urllib.parse import unquote_to_bytes
 
 from relay import header
+from relay.charsets import decode
 from relay.errors import RelayError
 
 MAX_DEPTH = 100  # Postfix mime_nesting_limit
@@ -40,8 +41,14 @@ _PARAMETER = re.compile(r';([^=;"]*)(?:=\s*(?:"([^"\\]*+(?:\\.[^"\\]*+)*)"[^;]*|
 _EXTENDED = re.compile(r"([^*]+)(?:\*(\d{1,4}))?(\*?)")
 _UNSAFE_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 _MAX_NAME = 255
-_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_META = re.compile(rb"<meta\b[^>]*?charset\s*=\s*[\"']?([\w.:-]+)", re.I)
+_META_WITHIN = 1024  # octets, as browsers have it (WHATWG HTML §13.2.3.2)
+_PIECE = 48 * 1024  # octets of a part that is read in pieces
+_UU_BEGIN = re.compile(rb"begin [0-7]{3,4} [^\n]*\n")
+_UU_END = re.compile(rb"end[ \t\r]*$", re.M)
 _BASE64_BLOCK = 57 * 1024  # octets; 1024 whole lines
+_BASE64_LINE = 76
+_HIGH = bytes(range(128, 256))
 _QP_OVERHEAD = 6  # base64 costs a third; quoted-printable two octets for each 8-bit one
 
 
@@ -93,6 +100,11 @@ class Part:
         """The content as it stands, in its transfer encoding."""
         return self.data[self.body : self.end]
 
+    @property
+    def ascii(self) -> bool:
+        """Whether the content as it stands has no 8-bit octets."""
+        return all(self.data[start : min(start + _PIECE, self.end)].isascii() for start in range(self.body, self.end, _PIECE))
+
     def decoded(self) -> bytes:
         """The content without its transfer encoding; what is broken is read as far as the standard library reads it."""
         if self.encoding == "base64":
@@ -103,18 +115,28 @@ class Part:
             return _from_uuencode(self.raw())
         return self.raw()
 
-    def base64(self) -> bytes:
-        """The decoded content in base64 without line ends. Clean base64 is not decoded, only stripped of white space."""
-        if self.encoding == "base64":
-            plain = self.raw().translate(None, b"\r\n \t")
-            padding = plain.translate(None, _BASE64)
-            if len(plain) % 4 == 0 and padding in (b"", b"=", b"==") and plain.endswith(padding):
-                return plain
-        return binascii.b2a_base64(self.decoded(), newline=False)
+    def octets(self) -> Iterator[bytes | memoryview]:
+        """What `decoded` gives, in pieces, so that a large part needs no memory of its own: where it has no transfer encoding, or
+        quoted-printable. Another encoding gives one piece."""
+        if self.encoding not in ("", "quoted-printable"):
+            yield self.decoded()
+            return
+        start = self.body
+        while start < self.end:
+            end = min(start + _PIECE, self.end)
+            if not self.encoding:
+                yield memoryview(self.data)[start:end]
+            else:  # whole lines: nothing of quoted-printable goes beyond its line
+                end = self.data.find(b"\n", end - 1, self.end) + 1 or self.end
+                yield binascii.a2b_qp(self.data[start:end])
+            start = end
 
     def text(self) -> str:
-        """The content as text with LF line ends, by its declared charset; format=flowed is unfolded (RFC 3676)."""
-        text = decode(self.decoded(), self.charset).removeprefix("\ufeff").replace("\r\n", "\n")
+        """The content as text with LF line ends, by its declared charset; format=flowed is unfolded (RFC 3676). HTML that has a
+        charset only in itself is read by that, where it is not UTF-8."""
+        octets = self.decoded()
+        within = _META.search(octets[:_META_WITHIN]) if self.content_type == "text/html" and not self.charset else None
+        text = decode(octets, self.charset, within[1].decode() if within else "").removeprefix("\ufeff").replace("\r\n", "\n")
         if self.content_type == "text/plain" and self.parameters.get("format", "").lower() == "flowed":
             return _unflow(text, self.parameters.get("delsp", "").lower() == "yes")
         return text
@@ -123,6 +145,24 @@ class Part:
 def parse(data: bytes) -> Part:
     """The message as a tree of parts. Raises MimeError when it is beyond a cap."""
     return _Reader(data).part(0, len(data), len(data), "text/plain", 0)
+
+
+def parse_with(head: bytes, data: bytes, at: int) -> Part:
+    """As `parse` of `head` and of what `data` has from `at` on, without a copy of that, where `head` is a whole header block
+    (the outermost part's `header`; its `start` is no place in `data`). Raises MimeError when it is beyond a cap.
+    """
+    if header.split(head + b"\r\n")[0] != head:  # torn: what follows the tear is body
+        return parse(head + data[at:])
+    if len(head) > MAX_HEADER:
+        raise _large_header()
+    ended = data.startswith(b"\r\n", at)
+    reader = _Reader(data)
+    reader.count(0)
+    return reader.below(head, at, at + 2 * ended, len(data), "text/plain", 0)
+
+
+def _large_header() -> MimeError:
+    return MimeError(f"a header larger than {MAX_HEADER // 1024} KiB")
 
 
 class _Reader:
@@ -136,13 +176,20 @@ class _Reader:
     def part(self, start: int, end: int, limit: int, default: str, depth: int) -> Part:
         """The part whose content ends at `end`. Its header may use the octets up to `limit` too: a line end that belongs
         to the delimiter that follows may also end the last field."""
+        self.count(depth)
+        block, offset = self._header(start, limit)
+        return self.below(block, start + len(block), min(start + offset, end), end, default, depth, start=start)
+
+    def count(self, depth: int) -> None:
+        """One part more, this deep."""
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise MimeError(f"more than {MAX_PARTS} MIME parts")
         if depth > MAX_DEPTH:
             raise MimeError(f"MIME parts nested deeper than {MAX_DEPTH}")
-        block, offset = self._header(start, limit)
-        body = min(start + offset, end)
+
+    def below(self, block: bytes, head_end: int, body: int, end: int, default: str, depth: int, *, start: int = 0) -> Part:
+        """The part with the header block `block`, which ends at `head_end`, and the content from `body` to `end`."""
         found = _wanted(block)
         content_type, parameters = _content_type(found.get("content-type"), default)
         disposition, attributes = _parse_parameters(_plain(found.get("content-disposition", b"")))
@@ -164,7 +211,7 @@ class _Reader:
             content_location=header.text(found.get("content-location", b"")),
             parts=self._multipart(parameters, content_type, body, end, depth + 1)
             if content_type.startswith("multipart/")
-            else self._message(content_type, encoding, start + len(block), body, end, depth + 1),
+            else self._message(content_type, encoding, head_end, body, end, depth + 1),
         )
 
     def _header(self, start: int, limit: int) -> tuple[bytes, int]:
@@ -172,7 +219,7 @@ class _Reader:
         block, offset = header.split(window)
         cut = start + len(window) < limit and offset == len(block) and b"\n" not in window[offset:]
         if cut or len(block) > MAX_HEADER:
-            raise MimeError(f"a header larger than {MAX_HEADER // 1024} KiB")
+            raise _large_header()
         return block, offset
 
     def _multipart(self, parameters: Mapping[str, str], content_type: str, body: int, end: int, depth: int) -> tuple[Part, ...]:
@@ -303,67 +350,41 @@ def safe_name(name: str) -> str:
     return "" if name.strip(". ") == "" else name
 
 
-_ALIASES = {
-    "latin_1": "cp1252",  # what calls itself iso-8859-1 is windows-1252 (WHATWG Encoding §4.2)
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "euc_kr": "cp949",
-    "shift_jis": "cp932",
-}
-_MORE_LABELS = {
-    **{name: name for name in ("koi8_u", "koi8_t", "cp737", "cp856", "cp874", "cp875", "cp720", "cp1006")},
-    "ks_c_5601_1987": "cp949",
-    "windows_874": "cp874",
-    "x_sjis": "cp932",
-    "x_gbk": "gb18030",
-    "iso_8859_8_i": "iso8859_8",
-    "cp_850": "cp850",
-    "unicode_1_1_utf_7": "utf_7",
-}
-_NOT_CHARSETS = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
-_BINARY_CODECS = frozenset({"base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec"})
-_CODECS = {
-    label: codec
-    for label, codec in {**aliases, **{codec: codec for codec in aliases.values()}, **_MORE_LABELS}.items()
-    if codec not in _NOT_CHARSETS | _BINARY_CODECS
-}
-
-
-def decode(raw: bytes, charset: str) -> str:
-    """Text in a declared charset; where none is declared, or none that is known: UTF-8, and if it is not that, windows-1252.
-    Octets that the charset does not have become U+FFFD."""
-    label = re.sub(r"[^a-z0-9]+", "_", charset[:40].lower()).strip("_")
-    codec = _CODECS.get(label, "ascii")
-    if codec != "ascii":
-        return raw.decode(_ALIASES.get(codec, codec), "replace")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", "replace")
-
-
 def _from_base64(raw: bytes) -> bytes:
     """As the standard library does: strict with the padding mended, else without what is not base64, else as it is."""
-    attempts = ((raw + b"==="[: -len(raw) % 4], True), (raw, False), (raw + b"==", False))
-    for octets, strict in attempts:
-        try:
-            return binascii.a2b_base64(octets, strict_mode=strict)
-        except binascii.Error:
-            continue
+    for padding, strict in ((b"==="[: -len(raw) % 4], True), (b"", False), (b"==", False)):
+        with contextlib.suppress(binascii.Error):
+            return binascii.a2b_base64(raw + padding, strict_mode=strict)
     return raw
 
 
 def _from_uuencode(raw: bytes) -> bytes:
     """The first uuencoded file in `raw`; all of `raw` where there is none or it is broken."""
-    begin = re.search(rb"^begin [0-7]{3,4} [^\n]*\n", raw, re.M)
+    begin = _find_line(_UU_BEGIN, b"begin ", raw, 0)
     if begin is None or raw.count(b"\n") > _MAX_UU_LINES:
         return raw
-    end = re.compile(rb"^end[ \t\r]*$", re.M).search(raw, begin.end())
-    lines = raw[begin.end() : end.start() if end else len(raw)].split(b"\n")
+    end = _find_line(_UU_END, b"end", raw, begin.end())
+    position, stop = begin.end(), end.start() if end else len(raw)
+    found = bytearray()
     try:
-        return b"".join(_uu_line(line.rstrip(b"\r")) for line in lines if line.strip())
+        while position < stop:
+            after = raw.find(b"\n", position, stop) + 1 or stop + 1
+            line = raw[position : after - 1].rstrip(b"\r")
+            found += _uu_line(line) if line.strip() else b""
+            position = after
     except binascii.Error:
         return raw
+    return bytes(found)
+
+
+def _find_line(pattern: re.Pattern[bytes], start: bytes, raw: bytes, position: int) -> re.Match[bytes] | None:
+    """The first line from `position` on that begins with `start` and fits. An expression alone would look at every octet, and for
+    the time that takes nothing else runs."""
+    while (hit := raw.find(start, position)) >= 0:
+        if (hit == 0 or raw[hit - 1] == 0x0A) and (match := pattern.match(raw, hit)):
+            return match
+        position = hit + 1
+    return None
 
 
 def _uu_line(line: bytes) -> bytes:
@@ -407,11 +428,11 @@ def to_seven_bit(data: bytes, *, eight_bit: bool = True) -> bytes:
     itself comes back. Raises MimeError when such a part must not be touched (signed, encrypted, message/partial, an unknown
     transfer encoding) or the message is beyond a cap.
     """
-    pieces: list[bytes] = []
+    pieces: list[bytes | bytearray] = []
     done = 0
     message = parse(data)
     for part in _to_encode(message, eight_bit):
-        pieces += [data[done : part.start], _encoded(part, outermost=part is message)]
+        pieces += [data[done : part.start], *_encoded(part, outermost=part is message)]
         done = part.end
     return b"".join([*pieces, data[done:]]) if pieces else data
 
@@ -425,8 +446,7 @@ def _to_encode(part: Part, eight_bit: bool) -> Iterator[Part]:
                     raise MimeError(f"{part.content_type} with 8-bit text or long lines cannot be re-encoded")
                 yield found
         return
-    raw = part.raw()
-    if not (eight_bit and not raw.isascii()) and not _has_long_line(raw):
+    if not (eight_bit and not part.ascii) and not _has_long_line(part):
         return
     if part.maintype == "multipart" or part.content_type in ("message/partial", "message/external-body"):
         raise MimeError(f"{part.content_type} with 8-bit text or long lines cannot be re-encoded")
@@ -435,27 +455,32 @@ def _to_encode(part: Part, eight_bit: bool) -> Iterator[Part]:
     yield part
 
 
-def _has_long_line(raw: bytes) -> bool:
+def _has_long_line(part: Part) -> bool:
     """Looks at every thousandth octet or so: jumps to the last line end within reach of a permitted line."""
-    position = 0
-    while len(raw) - position > header.MAX_LINE:
-        end = raw.rfind(b"\n", position, position + header.MAX_LINE + 2)
+    position = part.body
+    while part.end - position > header.MAX_LINE:
+        end = part.data.rfind(b"\n", position, min(position + header.MAX_LINE + 2, part.end))
         if end < 0:
             return True
         position = end + 1
     return False
 
 
-def _encoded(part: Part, *, outermost: bool) -> bytes:
-    """The part, header and content, in the encoding that suits its content."""
+def _encoded(part: Part, *, outermost: bool) -> tuple[bytes, bytes | bytearray]:
+    """Header and content of the part, in the encoding that suits its content."""
     content = part.decoded()
     lines = content.count(b"\r\n")
     text_lines = content.count(b"\n") == lines and content.count(b"\r") == lines
-    eight_bit = len(content) - len(content.translate(None, bytes(range(128, 256))))
-    if part.maintype in ("text", "message") and text_lines and eight_bit * _QP_OVERHEAD <= len(content):
-        return _new_header(part, b"quoted-printable", outermost) + _to_quoted_printable(content)
-    ends_line = part.end == len(part.data) or part.raw().endswith(b"\n")
-    return _new_header(part, b"base64", outermost) + _to_base64(content, ends_line)
+    if part.maintype in ("text", "message") and text_lines and _eight_bit(content) * _QP_OVERHEAD <= len(content):
+        return _new_header(part, b"quoted-printable", outermost), _to_quoted_printable(content)
+    ends_line = part.end == len(part.data) or part.data.endswith(b"\n", part.body, part.end)
+    return _new_header(part, b"base64", outermost), _to_base64(content, ends_line)
+
+
+def _eight_bit(content: bytes) -> int:
+    """How many octets have eight bits."""
+    pieces = (content[start : start + _PIECE] for start in range(0, len(content), _PIECE))
+    return sum(len(piece) - len(piece.translate(None, _HIGH)) for piece in pieces)
 
 
 def _new_header(part: Part, encoding: bytes, outermost: bool) -> bytes:
@@ -485,11 +510,19 @@ def _to_quoted_printable(content: bytes) -> bytes:
     return encoded.replace(b"\n--", b"\n=2D-")  # a new line must never look like a delimiter
 
 
-def _to_base64(content: bytes, ends_line: bool) -> bytes:
-    """In blocks: joining the lines of a large message takes two times its size for them alone."""
-    blocks = (binascii.b2a_base64(content[at : at + _BASE64_BLOCK], newline=False) for at in range(0, len(content), _BASE64_BLOCK))
-    lines = b"\r\n".join(b"\r\n".join(plain[at : at + 76] for at in range(0, len(plain), 76)) for plain in blocks)
-    return lines + b"\r\n" if ends_line else lines
+def _to_base64(content: bytes, ends_line: bool) -> bytearray:
+    """In blocks, each put in its place: joining the lines of a large message takes two times its size for them alone."""
+    octets = (len(content) + 2) // 3 * 4
+    found = bytearray(octets + -(-octets // _BASE64_LINE) * 2)
+    position = 0
+    for start in range(0, len(content), _BASE64_BLOCK):
+        plain = binascii.b2a_base64(content[start : start + _BASE64_BLOCK], newline=False)
+        lines = b"".join(plain[at : at + _BASE64_LINE] + b"\r\n" for at in range(0, len(plain), _BASE64_LINE))
+        found[position : position + len(lines)] = lines
+        position += len(lines)
+    if not ends_line:
+        del found[-2:]
+    return found
 
 
-__all__ = ["MimeError", "Part", "decode", "parse", "safe_name", "to_seven_bit"]
+__all__ = ["MimeError", "Part", "decode", "parse", "parse_with", "safe_name", "to_seven_bit"]

@@ -16,7 +16,7 @@ from relay.model import Edit
 def seven_bit(message: bytes, block: bytes, changes: Sequence[Edit], *, eight_bit: bool) -> tuple[bytes, memoryview] | None:
     """Header block (its edits still to be applied) and rest of a message whose stored block is `block`, re-encoded as
     `mime.to_seven_bit` has it; None when nothing changes. Raises MimeError."""
-    shown = edits.strip(block, changes) + message[len(block) :]
+    shown = b"".join((edits.strip(block, changes), memoryview(message)[len(block) :]))
     converted = mime.to_seven_bit(shown, eight_bit=eight_bit)
     if converted is shown:
         return None

@@ -12,7 +12,7 @@ from relay.errors import CannotCarry
 from relay.log import Events
 from relay.model import Client, Edit, Entry, Envelope, Facts, Job, Outcome, RecipientState, State, Verdict
 from relay.spool.base import Health
-from relay.transports.base import Preview
+from relay.transports.base import ALONE, Batching, Check, Preview, Share
 from relay.verdicts import status
 
 Answer = Outcome | BaseException
@@ -33,9 +33,11 @@ def always(verdict: Verdict, **more: Any) -> Script:
 
 
 class FakeTransport:
-    """A transport that answers by a script and remembers its attempts."""
+    """A transport that answers by a script and remembers its attempts.
 
-    max_batch = 1
+    With `batching` every job has the `share` given, or one of kind "same". `declines` are recipients that it takes to be refused,
+    as an API does. `checks` is what a probe finds.
+    """
 
     def __init__(
         self,
@@ -48,16 +50,25 @@ class FakeTransport:
         carries_reports: bool = True,
         journal: list[str] | None = None,
         split: bool = False,
+        batching: Batching = ALONE,
+        share: Callable[[Job], Share | None] | None = None,
+        declines: Mapping[str, str] | None = None,
+        checks: Sequence[Check] = (Check("connect", True, "there"),),
     ) -> None:
         self.provider = provider
         self.split = split  # one job for each recipient
         self.prepared = 0
         self.script = script or always(Verdict.OK)
-        self.refuses = refuses
+        self.refusal = refuses
         self.identities = identities
         self.concurrency = concurrency
         self.carries_reports = carries_reports
+        self.batching = batching
+        self.shares = share or (lambda job: None if batching.jobs == 1 else Share("same", job.message.facts.size))
+        self.declines = declines or {}
+        self.checks = checks
         self.attempts: list[Job] = []
+        self.batches: list[list[str]] = []  # the queue ids of each attempt
         self.journal = journal if journal is not None else []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -65,12 +76,16 @@ class FakeTransport:
         self.busy = 0
         self.busiest = 0
         self.closed = False
+        self.probed = 0
 
     async def prepare(self, job: Job) -> Sequence[Job]:
         self.prepared += 1
-        if self.refuses:
-            raise CannotCarry([self.refuses])
-        return [replace(job, recipients=(recipient,)) for recipient in job.recipients] if self.split else [job]
+        if self.refusal:
+            raise CannotCarry([self.refusal])
+        apart = [one for one in job.recipients if self.split or one.address in self.declines]
+        together = tuple(one for one in job.recipients if one not in apart)
+        alone = [replace(job, recipients=(one,)) for one in apart]
+        return [replace(job, recipients=together), *alone] if together else alone
 
     async def preview(self, job: Job) -> Sequence[Preview]:
         return [
@@ -88,8 +103,16 @@ class FakeTransport:
     def identity(self, job: Job) -> Sequence[str]:
         return self.identities
 
+    def share(self, job: Job) -> Share | None:
+        return self.shares(job)
+
+    def refuses(self, job: Job) -> str:
+        """What an API has beside."""
+        return self.declines.get(job.recipients[0].address, "")
+
     async def attempt(self, jobs: Sequence[Job]) -> Mapping[tuple[str, str], Outcome]:
         self.attempts += jobs
+        self.batches.append([job.queue_id for job in jobs])
         self.journal.append(f"attempt {self.provider}")
         self._news.set()
         self.busy += 1
@@ -106,6 +129,10 @@ class FakeTransport:
                     raise answer
                 answers[job.queue_id, recipient.address] = answer
         return answers
+
+    async def probe(self) -> Sequence[Check]:
+        self.probed += 1
+        return self.checks
 
     async def aclose(self) -> None:
         """Nothing is open; that it was called is remembered."""

@@ -11,16 +11,19 @@ ROOT = Path(__file__).parent.parent / "relay"
 
 # A room is a module, or a package with all its modules where only the package is named. It imports only from lower
 # floors; neighbours on a floor do not know each other.
-WORDS = {"model", "errors", "address", "header"}
+WORDS = {"model", "errors", "address", "header", "charsets"}
 JUDGEMENT = [
     {"edits", "mailboxes", "mime", "directives", "schedule", "verdicts", "views", "smtp_protocol", "transports.esmtp", "transports.presets"}
     | {"transports.replies", "transports.singles"},
-    {"dsn", "fidelity", "reencoding", "routing", "pauses"},
+    {"dsn", "fidelity", "reencoding", "routing", "pauses", "transports.bodies"} | {"transports.refused", "transports.stamps"},
+    {"transports.rebuilding"},
 ]
 CONTRACTS = {"spool.base", "transports.base", "transports.net", "sockets", "certificates", "users"}
 OUTSIDE = {"config", "spool", "log", "metrics", "systemd", "transports.http", "transports.conversation"}
-HALVES = {"listener", "delivery", "admin", "transports.smtp", "transports.postmark", "transports.ses", "transports.capture"}
-FLOORS = [WORDS, *JUDGEMENT, CONTRACTS, OUTSIDE, {"transports.rest"}, HALVES, {"assembly"}, {"reload"}, {"daemon"}, {"cli"}, {"__main__"}]
+HALVES = {"listener", "delivery", "admin", "transports.smtp", "transports.capture", "transports.auto"}
+HALVES |= {"transports.postmark", "transports.ses", "transports.mailtrap", "transports.paubox", "transports.lowcodeapi"}
+SHARED = {"transports.rest", "transports.sesv2"}
+FLOORS = [WORDS, *JUDGEMENT, CONTRACTS, OUTSIDE, SHARED, HALVES, {"assembly"}, {"reload"}, {"daemon"}, {"cli"}, {"__main__"}]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 PURE = WORDS.union(*JUDGEMENT)

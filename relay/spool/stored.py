@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
+from io import FileIO
 from pathlib import Path
 
 from relay.errors import SpoolError
@@ -35,7 +37,7 @@ class Stored:
         """The whole message, exactly as stored."""
         if self._path is None:
             return self._header + self._body
-        return await asyncio.to_thread(lambda: b"".join(self.pieces()))
+        return await asyncio.to_thread(self._whole, self._path)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The whole message in pieces of at most 256 KiB."""
@@ -53,9 +55,20 @@ class Stored:
             whole = self._header + self._body
             yield from (whole[start : start + PIECE] for start in range(0, len(whole), PIECE))
             return
-        try:
-            with open(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
-                while piece := file.read(PIECE):
-                    yield piece
-        except OSError as error:
-            raise SpoolError(f"the message cannot be read: {error.strerror}") from error
+        with _reading(self._path) as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    @staticmethod
+    def _whole(path: Path) -> bytes:
+        with _reading(path) as file:
+            return file.readall()  # in one piece from the start: pieces joined would stand in memory twice
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[FileIO]:
+    try:
+        with FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as file:
+            yield file
+    except OSError as error:
+        raise SpoolError(f"the message cannot be read: {error.strerror}") from error

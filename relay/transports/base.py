@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from relay.fidelity import Loss
 from relay.model import Job, Outcome
@@ -24,7 +24,8 @@ class Preview:
     """One request or transaction as it would leave, with `[secret]` in place of every secret.
 
     `method` is POST, SMTP or CAPTURE. `body` is the request's octets (JSON), or the edited message. `login` are the options
-    of curl that log in, with shell variables in place of secrets: `("-H", "X-Postmark-Server-Token: $POSTMARK_TOKEN")`.
+    of curl that log in, with shell variables in place of secrets: `("-H", "X-Postmark-Server-Token: $POSTMARK_TOKEN")`. `why` is
+    not empty where the provider's first choice (its API, or a message taken apart) cannot carry it: what speaks against that.
     """
 
     method: str
@@ -35,6 +36,37 @@ class Preview:
     recipients: tuple[str, ...]
     losses: tuple[Loss, ...] = ()
     login: tuple[str, ...] = ()
+    why: str = ""
+
+
+class Batching(NamedTuple):
+    """How a transport puts several jobs into one request: at most `jobs` of them and `octets` together. Nobody waits longer than
+    `wait` seconds for others. `jobs` is 1 where each has a request of its own."""
+
+    jobs: int = 1
+    octets: int = 0
+    wait: float = 0.0
+
+
+ALONE = Batching()
+
+
+class Share(NamedTuple):
+    """What a prepared job takes of a batch: jobs of one `kind` may go together; `octets` is its part of the request."""
+
+    kind: str
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a probe looked at: `ok` is None where it could not be told. `text` is what was found, in one line without
+    secrets; `mend` one sentence for the admin where it is not as it should be."""
+
+    what: str
+    ok: bool | None
+    text: str
+    mend: str = ""
 
 
 class Transport(Protocol):
@@ -45,8 +77,8 @@ class Transport(Protocol):
         """The provider's configured name."""
 
     @property
-    def max_batch(self) -> int:
-        """How many jobs one `attempt` may take; 1 for most."""
+    def batching(self) -> Batching:
+        """How many jobs one `attempt` may take; ALONE for most."""
 
     @property
     def concurrency(self) -> int:
@@ -72,8 +104,16 @@ class Transport(Protocol):
     def identity(self, job: Job) -> Sequence[str]:
         """The identities a prepared job would use (`domain=example.com`, `stream=outbound`), in the form of Outcome.identity."""
 
+    def share(self, job: Job) -> Share | None:
+        """What a prepared job takes of a batch; None where it goes alone. Jobs of one kind may be attempted together."""
+
     async def attempt(self, jobs: Sequence[Job]) -> Outcomes:
-        """Hand over prepared jobs; returns exactly one outcome for each recipient of each job."""
+        """Hand over prepared jobs, several only within `batching` and of one kind; returns exactly one outcome for each recipient
+        of each job."""
+
+    async def probe(self) -> Sequence[Check]:
+        """Ask the provider whether it could be used now: connection, certificate, login, account. Sends no mail; never raises for
+        what the remote did."""
 
     async def aclose(self) -> None:
         """Close idle connections. Attempts under way have ended before this is called."""

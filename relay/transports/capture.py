@@ -18,7 +18,7 @@ from pathlib import Path
 from relay import edits, header
 from relay.model import Job, Outcome, Verdict
 from relay.transports import net
-from relay.transports.base import Outcomes, Preview
+from relay.transports.base import ALONE, Check, Outcomes, Preview, Share
 
 _SHOWN = ("from", "to", "cc", "subject", "date", "message-id")
 
@@ -35,7 +35,7 @@ class CaptureSettings:
 class Capture:
     """The transport that keeps."""
 
-    max_batch = 1
+    batching = ALONE
     carries_reports = True
 
     def __init__(self, settings: CaptureSettings) -> None:
@@ -72,6 +72,10 @@ class Capture:
         """None."""
         return ()
 
+    def share(self, job: Job) -> Share | None:
+        """Each message is captured by itself."""
+        return None
+
     async def attempt(self, jobs: Sequence[Job]) -> Outcomes:
         """Store each job's message and envelope."""
         outcomes: dict[tuple[str, str], Outcome] = {}
@@ -80,6 +84,10 @@ class Capture:
             outcome = await asyncio.to_thread(self._capture, job, data)
             outcomes.update({(job.queue_id, recipient.address): outcome for recipient in job.recipients})
         return outcomes
+
+    async def probe(self) -> Sequence[Check]:
+        """Whether the directory can be written to, or made. Makes nothing."""
+        return [await asyncio.to_thread(_check, self._settings.directory)]
 
     async def aclose(self) -> None:
         """Nothing is open between attempts."""
@@ -91,9 +99,23 @@ class Capture:
             name = _store(directory, job, data)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else "cannot write"
-            mend = f"make room in {directory}, or give relay the right to write there"
-            return Outcome(Verdict.PAUSE, "4.3.1", f"cannot capture: {why}", remote, own=True, mend=net.one_line(mend))
+            return Outcome(Verdict.PAUSE, "4.3.1", f"cannot capture: {why}", remote, own=True, mend=_mend(directory))
         return Outcome(Verdict.OK, "2.0.0", f"250 2.0.0 captured as {name}", remote, remote_id=name)
+
+
+def _mend(directory: Path) -> str:
+    return net.one_line(f"make room in {directory}, or give relay the right to write there")
+
+
+def _check(directory: Path) -> Check:
+    """By the user who asks, who need not be the service's."""
+    there = directory
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Check("directory", True, net.one_line(f"{directory} {'can be written to' if there == directory else 'will be made'}"))
+    why = "cannot be written to" if there.is_dir() else "is no directory"
+    return Check("directory", False, net.one_line(f"{there} {why}"), _mend(directory))
 
 
 def _store(directory: Path, job: Job, data: bytes) -> str:

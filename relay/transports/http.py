@@ -1,4 +1,4 @@
-"""The one door to HTTP: one POST in, a complete answer or one exception out.
+"""The one door to HTTP: one request in, a complete answer or one exception out.
 
 Promises: certificate and host name are checked; no proxy, trust or login comes from the environment; no redirect is
 followed; nothing is sent twice; an answer is at most 1 MiB, undecoded; the whole exchange ends within `timeout`.
@@ -16,7 +16,7 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -24,6 +24,7 @@ from typing import Literal
 import httpx
 
 from relay.transports import net
+from relay.transports.bodies import Body
 
 MAX_ANSWER = 1024 * 1024
 _PIECE = 64 * 1024
@@ -82,8 +83,8 @@ class _Body(httpx.AsyncByteStream):
     """The request's body in pieces. `begun` and `handed_over` tell how far it came: the transport asks for a piece only
     when it has written the one before."""
 
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        self._parts = parts
+    def __init__(self, body: Body) -> None:
+        self._body = body
         self.begun = 0.0
         self.handed_over = False
 
@@ -98,7 +99,7 @@ class _Body(httpx.AsyncByteStream):
         yield held
 
     def _pieces(self) -> Iterator[bytes]:
-        for part in self._parts:
+        for part in self._body.pieces():
             for start in range(0, len(part), _PIECE):
                 yield part[start : start + _PIECE]
 
@@ -133,11 +134,16 @@ class Http:
         """(Host field, path) of a request to `path` below the base URL, as they will be sent: what a signature covers."""
         return self._url.netloc.decode("ascii"), (self._url.raw_path.rstrip(b"/") + path.encode("ascii")).decode("ascii")
 
-    async def post(self, path: str, headers: Mapping[str, str], body: bytes | Sequence[bytes]) -> Answer:
-        """POST `body`, or its parts one after the other, to `path` below the base URL. Raises HttpTrouble, and nothing else,
-        for what the network or remote did."""
-        parts = (body,) if isinstance(body, bytes) else body
-        request = self._request(path, headers, _Body(parts), sum(map(len, parts)))
+    async def post(self, path: str, headers: Mapping[str, str], body: bytes | Body) -> Answer:
+        """POST `body` to `path` below the base URL. Raises HttpTrouble, and nothing else, for what the network or remote did."""
+        return await self._ask("POST", path, headers, Body((body,)) if isinstance(body, bytes) else body)
+
+    async def get(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """GET `path`, with its query, below the base URL. Raises HttpTrouble as `post` does."""
+        return await self._ask("GET", path, headers, None)
+
+    async def _ask(self, method: str, path: str, headers: Mapping[str, str], body: Body | None) -> Answer:
+        request = self._request(method, path, headers, body)
         async with self._slots:
             line = self._idle.pop() if self._idle else self._open()
             try:
@@ -153,7 +159,7 @@ class Http:
         while self._idle:
             await self._idle.pop().transport.aclose()
 
-    def _request(self, path: str, headers: Mapping[str, str], body: _Body, length: int) -> httpx.Request:
+    def _request(self, method: str, path: str, headers: Mapping[str, str], body: Body | None) -> httpx.Request:
         if any(not _FIELD_VALUE.fullmatch(value) for value in headers.values()):
             # The library would refuse it as well, but quotes the value, which may be a token.
             raise HttpTrouble("send", "a header value holds characters that HTTP does not allow", self.remote)
@@ -164,11 +170,11 @@ class Http:
             "User-Agent": "relay",
             "Accept-Encoding": "identity",
             **headers,
-            "Content-Length": str(length),
+            **({"Content-Length": str(body.size)} if body else {}),
         }
         # TCP and TLS get half of the time each: the library closes its socket on its own time-outs, not when cancelled by ours.
         timeout = httpx.Timeout(self._timeout, connect=self._timeout / 2).as_dict()
-        return httpx.Request("POST", url, headers=fields, stream=body, extensions={"timeout": timeout})
+        return httpx.Request(method, url, headers=fields, stream=_Body(body or Body(())), extensions={"timeout": timeout})
 
     def _open(self) -> _Line:
         try:

@@ -1,10 +1,14 @@
 """What the transports that speak a REST API have in common: everything but the requests and the replies themselves.
 
-A provider subclasses `Rest` and writes three things: `build` (a message as requests; pure), `send` (one request to the wire,
-its answer judged) and `show` (the same request for a preview, without secrets). `Rest` does the rest of the contract in
-base.py: a large message is built beside the event loop, each request becomes a job, a refused recipient is never sent and
-shows as a hard loss, and no answer is an outcome by how far the request came (verdicts.http_lost). `send` may raise
-HttpTrouble, and nothing else for what the network or remote did.
+A provider subclasses `Rest` and writes: `build` (a message as requests; pure), `send` (one request to the wire, its answer
+judged), `show` (the same request for a preview, without secrets), `look` (a question that sends no mail), and where it takes
+several messages in one request `send_together`. `Rest` does the rest of the contract in base.py: a large message is built
+beside the event loop, each request becomes a job, a refused recipient is never sent and shows as a hard loss, and no answer
+is an outcome by how far the request came (verdicts.http_lost). `send`, `send_together` and `look` may raise HttpTrouble, and
+nothing else for what the network or remote did.
+
+A batch that is refused as a whole for what stands in it is halved until the message that is to blame stands alone: one bad
+message among 500 costs about 18 requests more, and every other one is relayed.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
 from relay import verdicts
 from relay.fidelity import Loss
-from relay.model import Job, Outcome, Verdict
-from relay.transports.base import Outcomes, Preview
+from relay.model import Job, Outcome, Scope, Verdict
+from relay.transports.base import Batching, Check, Outcomes, Preview, Share
+from relay.transports.bodies import Body
 from relay.transports.http import Http, HttpTrouble
 
 _APART = 1000  # messages remembered to be sent apart; one that is forgotten, or a restart, costs a further request
@@ -46,7 +51,11 @@ class Request(Protocol):
     def refusal(self) -> str:
         """Empty for one that is sent."""
 
-    def body(self) -> bytes:
+    @property
+    def kind(self) -> str:
+        """Requests of one kind may go in one batch; "" goes alone."""
+
+    def body(self) -> Body:
         """Its JSON."""
 
 
@@ -69,6 +78,10 @@ class Settings(Protocol):
     def concurrency(self) -> int:
         """How many requests may be under way at once."""
 
+    @property
+    def batching(self) -> Batching:
+        """How many messages a request may carry."""
+
 
 R = TypeVar("R", bound=Request)
 
@@ -76,12 +89,12 @@ R = TypeVar("R", bound=Request)
 class Rest(ABC, Generic[R]):
     """A Transport that makes requests `R`. `unreachable` is the mend where the provider cannot be reached."""
 
-    max_batch = 1
     carries_reports: bool
 
     def __init__(self, settings: Settings, http: Http, *, unreachable: str) -> None:
         self.provider = settings.provider
         self.concurrency = settings.concurrency
+        self.batching = settings.batching
         self._http = http
         self._unreachable = unreachable
         self._apart: dict[str, None] = {}  # in order
@@ -96,6 +109,15 @@ class Rest(ABC, Generic[R]):
         """POST the request, and judge the answer: exactly one outcome for each address. Raises HttpTrouble.
 
         Those tried again because the request was refused for others have the status verdicts.OTHERS_REFUSED."""
+
+    async def send_together(self, requests: Sequence[R]) -> Sequence[Mapping[str, Outcome]] | None:
+        """POST requests of one kind as one, and judge the answer: what `send` returns for each, in order; None where the whole was
+        refused for what stands in it (400, 413, 422), so that nothing was taken. Raises HttpTrouble."""
+        raise NotImplementedError(f"{self.provider} takes one message in a request")
+
+    @abstractmethod
+    async def look(self) -> Sequence[Check]:
+        """Ask a question that only a valid login answers; sends no mail. Raises HttpTrouble."""
 
     @abstractmethod
     def show(self, request: R) -> Shown:
@@ -124,15 +146,33 @@ class Rest(ABC, Generic[R]):
         """What the job's request uses of the account that may be misconfigured."""
         return self._request(job).identities
 
+    def refuses(self, job: Job) -> str:
+        """Why the API takes no such recipient as the prepared job's; "" where it does."""
+        return self._request(job).refusal
+
+    def share(self, job: Job) -> Share | None:
+        """What the job's request takes of a batch."""
+        request = self._request(job)
+        if self.batching.jobs == 1 or not request.kind or request.refusal:
+            return None
+        return Share(request.kind, request.body().size + 1)
+
     async def attempt(self, jobs: Sequence[Job]) -> Outcomes:
-        """One request for each job."""
+        """One request for all jobs, or for the only one."""
+        found = await self._carry([self._request(job) for job in jobs])
         outcomes: dict[tuple[str, str], Outcome] = {}
-        for job in jobs:
-            found = await self._carry(self._request(job))
-            if len(found) > 1 and {outcome.status for outcome in found.values()} == {verdicts.OTHERS_REFUSED}:
+        for job, answers in zip(jobs, found, strict=True):
+            if len(answers) > 1 and {outcome.status for outcome in answers.values()} == {verdicts.OTHERS_REFUSED}:
                 self._keep_apart(job.queue_id)
-            outcomes |= {(job.queue_id, address): outcome for address, outcome in found.items()}
+            outcomes |= {(job.queue_id, address): outcome for address, outcome in answers.items()}
         return outcomes
+
+    async def probe(self) -> Sequence[Check]:
+        """By `look`."""
+        try:
+            return [Check("connect", True, self._http.remote), *await self.look()]
+        except HttpTrouble as trouble:
+            return [Check("connect", False, trouble.text, self._unreachable)]
 
     async def aclose(self) -> None:
         """Close idle connections."""
@@ -144,23 +184,45 @@ class Rest(ABC, Generic[R]):
             method="POST",
             url=shown.url,
             headers=shown.headers,
-            body=request.body(),
+            body=request.body().whole(),
             reverse_path=job.envelope.reverse_path,
             recipients=request.recipients,
             losses=request.losses + unsent,
             login=shown.login,
         )
 
-    async def _carry(self, request: R) -> Mapping[str, Outcome]:
+    async def _carry(self, requests: Sequence[R]) -> list[Mapping[str, Outcome]]:
+        """The outcomes of each request, in order."""
+        if len(requests) == 1:
+            return [await self._carry_one(requests[0])]
+        try:
+            together = await self.send_together(requests)
+        except HttpTrouble as trouble:
+            return [self._lost(request, trouble) for request in requests]
+        return list(together) if together is not None else await self._halved(requests)
+
+    async def _halved(self, requests: Sequence[R]) -> list[Mapping[str, Outcome]]:
+        """One half after the other; where the first met what stops every request, the second is not sent and shares its fate."""
+        half = len(requests) // 2
+        found = await self._carry(requests[:half])
+        stop = next((one for answers in found for one in answers.values() if one.scope is Scope.PROVIDER), None)
+        if stop:
+            return [*found, *(dict.fromkeys(request.recipients, stop) for request in requests[half:])]
+        return [*found, *await self._carry(requests[half:])]
+
+    async def _carry_one(self, request: R) -> Mapping[str, Outcome]:
         if request.refusal:
             return dict.fromkeys(request.recipients, Outcome(Verdict.PERM_MSG, "5.1.3", request.refusal, "relay", own=True))
         try:
             return await self.send(request)
         except HttpTrouble as trouble:
-            verdict = verdicts.http_lost(trouble.stage)
-            mend = self._unreachable if verdict is Verdict.PAUSE else ""
-            outcome = Outcome(verdict, verdicts.status(verdict), trouble.text, trouble.remote, own=True, mend=mend)
-            return dict.fromkeys(request.recipients, outcome)
+            return self._lost(request, trouble)
+
+    def _lost(self, request: R, trouble: HttpTrouble) -> Mapping[str, Outcome]:
+        verdict = verdicts.http_lost(trouble.stage)
+        mend = self._unreachable if verdict is Verdict.PAUSE else ""
+        outcome = Outcome(verdict, verdicts.status(verdict), trouble.text, trouble.remote, own=True, mend=mend)
+        return dict.fromkeys(request.recipients, outcome)
 
     def _keep_apart(self, queue_id: str) -> None:
         self._apart[queue_id] = None

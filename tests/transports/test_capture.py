@@ -13,7 +13,7 @@ import pytest
 from relay.errors import CorruptEntry, SpoolError
 from relay.model import Edit, EditKind, Verdict
 from relay.transports import capture
-from relay.transports.base import Transport
+from relay.transports.base import ALONE, Check, Transport
 from relay.transports.capture import Capture, CaptureSettings
 from tests.jobs import HELLO, MemoryMessage, job
 
@@ -89,8 +89,9 @@ async def test_failed_sync_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_contract_of_the_rest(tmp_path: Path) -> None:
     """Anything is carried, in one piece, under no identity."""
     kept = transport(tmp_path)
-    assert (kept.provider, kept.max_batch, kept.concurrency, kept.carries_reports) == ("capture", 1, 4, True)
+    assert (kept.provider, kept.batching, kept.concurrency, kept.carries_reports) == ("capture", ALONE, 4, True)
     assert kept.identity(job()) == ()
+    assert kept.share(job()) is None
 
 
 @pytest.mark.parametrize("error", [SpoolError("the disk does not answer"), CorruptEntry("A", "cut short")])
@@ -105,3 +106,17 @@ async def test_a_message_that_cannot_be_read(tmp_path: Path, error: SpoolError) 
         await Capture(CaptureSettings("one", tmp_path)).attempt([replace(job(), message=Unreadable(HELLO))])
     assert raised.value is error
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_probe_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says whether the directory can be written to, or made, and what to do where it can not."""
+    new = tmp_path / "new" / "mail"
+    assert [Check("directory", True, f"{new} will be made")] == await transport(new).probe()
+    assert [] == os.listdir(tmp_path)
+    assert [Check("directory", True, f"{tmp_path} can be written to")] == await transport(tmp_path).probe()
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    mend = f"make room in {file}/mail, or give relay the right to write there"
+    assert [Check("directory", False, f"{file} is no directory", mend)] == await transport(file / "mail").probe()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may write anywhere
+    assert [f"{tmp_path} cannot be written to"] == [check.text for check in await transport(tmp_path).probe()]

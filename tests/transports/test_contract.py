@@ -6,18 +6,23 @@ for each recipient, of the right class, printable, without a secret, and never a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from relay.model import Outcome, Verdict
-from relay.transports.base import Transport
+from relay.transports.auto import Auto
+from relay.transports.base import ALONE, Transport
 from relay.transports.capture import Capture, CaptureSettings
 from relay.transports.http import Http
+from relay.transports.lowcodeapi import LowCode, LowCodeSettings
+from relay.transports.mailtrap import Mailtrap, MailtrapSettings
+from relay.transports.paubox import Paubox, PauboxSettings
 from relay.transports.postmark import Postmark, PostmarkSettings
 from relay.transports.ses import Ses, SesSettings
 from relay.transports.smtp import Smtp, SmtpSettings
@@ -26,7 +31,8 @@ from tests.servers import Act, HttpServer, Response, SmtpServer, Trickle
 
 SECRET = "canary-5ecret-0123456789"
 TO = ("a@example.net", "b@example.net", "c@example.net")
-BIG = HELLO + (b"z" * 70 + b"\r\n") * 60_000
+MORE = (b"z" * 70 + b"\r\n") * 60_000
+SIGNED = b"From: <app@example.com>\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\n\r\ny\r\n--b--\r\n"
 ACCEPTED = b'{"To":"x","MessageID":"b7bc2f4a-0000","ErrorCode":0,"Message":"OK"}'
 SES_ACCEPTED = b'{"MessageId":"010f0190-abc"}'
 QUICK = 0.25  # seconds: the deadline where a silence is staged
@@ -76,11 +82,29 @@ SES: Mapping[str, Any] = {
     "message refused": [aws_refusal(400, "BadRequestException")],
     "temporary trouble": [aws_refusal(503, "ServiceUnavailableException")],
 }
+
+
+def on_the_wire(accepted: bytes) -> Mapping[str, Any]:
+    """What can happen at any HTTP server. What each provider's refusals mean is in the tests of its own."""
+    found = {what: script for what, script in SES.items() if what not in REFUSALS}
+    taken = Response(200, accepted)
+    return {**found, **dict.fromkeys(REFUSALS), "taken": [taken], "slow, but in time": [Trickle(taken.encode(), 0.0002)]}
+
+
+REFUSALS = ("credentials refused", "account refused", "too fast", "message refused", "temporary trouble")
 SCRIPTS: Mapping[str, Mapping[str, Any]] = {
     "smtp": {what: smtp for what, (smtp, _, _) in STAGED.items()},
     "postmark": {what: postmark for what, (_, postmark, _) in STAGED.items()},
     "ses": SES,
+    "mailtrap": on_the_wire(b'{"success":true,"message_ids":["1","2","3"]}'),
+    "paubox": on_the_wire(b'{"sourceTrackingId":"6e1cf9a4-7bde-4834-8200-ed424b50c8a7","data":"Service OK"}'),
+    "lowcodeapi": on_the_wire(SES_ACCEPTED),
+    "auto": {what: postmark for what, (_, postmark, _) in STAGED.items()},
+    "auto by smtp": {what: smtp for what, (smtp, _, _) in STAGED.items()},
 }
+BY_SMTP = {"smtp", "auto by smtp"}
+# By the SMTP door of a provider that is spoken to by its API too, what is about the door alone has the door's scope.
+ABOUT_THE_DOOR = {Verdict.PAUSE: Verdict.CONFIG}
 PROVEN_NOT_TAKEN = {"credentials refused", "account refused", "too fast", "cut in the message", "cut before the message", "nobody listens"}
 CASES = [
     pytest.param(kind, what, id=f"{kind}: {what}") for what in STAGED for kind, scripts in SCRIPTS.items() if scripts[what] is not None
@@ -107,13 +131,29 @@ async def smtp(script: Any, seconds: float) -> AsyncIterator[tuple[Transport, Sm
         yield transport, server
 
 
+def api(kind: str, url: str, seconds: float) -> Transport:
+    """A transport of this provider, with a server at `url` in its place."""
+    http = Http(base_url=url, timeout=seconds, concurrency=2)
+    match kind:
+        case "postmark":
+            return Postmark(PostmarkSettings("one", SECRET, base_url=url, timeout=seconds), http)
+        case "ses":
+            return Ses(SesSettings("one", "eu-west-1", "AKIDEXAMPLE", SECRET, base_url=url, timeout=seconds), http)
+        case "mailtrap":
+            mailtrap = MailtrapSettings("one", SECRET, base_url=url, timeout=seconds)
+            return Mailtrap(mailtrap, {"transactional": http, "bulk": http})
+        case "paubox":
+            return Paubox(PauboxSettings("one", SECRET, "clinic", base_url=url, timeout=seconds), http)
+        case _:
+            return LowCode(LowCodeSettings("one", SECRET, base_url=url, timeout=seconds), http)
+
+
 @asynccontextmanager
-async def postmark(script: Any, seconds: float) -> AsyncIterator[tuple[Transport, HttpServer]]:
-    """A Postmark transport and a server in Postmark's place."""
+async def rest(kind: str, script: Any, seconds: float) -> AsyncIterator[tuple[Transport, HttpServer]]:
+    """A transport that speaks an API, and a server in its provider's place."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(HttpServer(script if isinstance(script, list) else ()))
-        settings = PostmarkSettings("one", SECRET, base_url=server.url, timeout=seconds)
-        transport = Postmark(settings, Http(base_url=server.url, timeout=seconds, concurrency=2))
+        transport = api(kind, server.url, seconds)
         stack.push_async_callback(transport.aclose)
         if script is Act.CUT:
             await server.__aexit__()
@@ -121,25 +161,35 @@ async def postmark(script: Any, seconds: float) -> AsyncIterator[tuple[Transport
         yield transport, server
 
 
+APIS = ("postmark", "ses", "mailtrap", "paubox", "lowcodeapi")
+
+
 @asynccontextmanager
-async def ses(script: Any, seconds: float) -> AsyncIterator[tuple[Transport, HttpServer]]:
-    """An Amazon SES transport and a server in Amazon's place."""
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(HttpServer(script if isinstance(script, list) else ()))
-        settings = SesSettings("one", "eu-west-1", "AKIDEXAMPLE", SECRET, base_url=server.url, timeout=seconds)
-        transport = Ses(settings, Http(base_url=server.url, timeout=seconds, concurrency=2))
-        stack.push_async_callback(transport.aclose)
-        if script is Act.CUT:
-            await server.__aexit__()
-            server = await stack.enter_async_context(HttpServer())
-        yield transport, server
+async def auto(script: Any, seconds: float) -> AsyncIterator[tuple[Transport, SmtpServer | HttpServer]]:
+    """Both ways of a provider, with the script for its API."""
+    async with rest("postmark", script, seconds) as (first, server), smtp({}, seconds) as (door, _):
+        yield Auto(cast(Postmark, first), door), server
+
+
+@asynccontextmanager
+async def auto_by_smtp(script: Any, seconds: float) -> AsyncIterator[tuple[Transport, SmtpServer | HttpServer]]:
+    """Both ways of a provider, with the script for its SMTP door."""
+    async with rest("postmark", [Response(200, ACCEPTED)], seconds) as (first, _), smtp(script, seconds) as (door, server):
+        yield Auto(cast(Postmark, first), door), server
 
 
 STAGES: Mapping[str, Callable[[Any, float], AbstractAsyncContextManager[tuple[Transport, SmtpServer | HttpServer]]]] = {
     "smtp": smtp,
-    "postmark": postmark,
-    "ses": ses,
+    **{kind: functools.partial(rest, kind) for kind in APIS},
+    "auto": auto,
+    "auto by smtp": auto_by_smtp,
 }
+
+
+def mail(kind: str, what: str) -> bytes:
+    """What is sent: large where it is to be cut in the middle, signed where the API shall not carry it."""
+    data = SIGNED if kind == "auto by smtp" else HELLO
+    return data + (MORE if what == "cut in the message" else b"")
 
 
 async def carry(transport: Transport, *recipients: str, data: bytes = HELLO) -> dict[str, Outcome]:
@@ -168,11 +218,12 @@ async def test_every_trouble_is_an_outcome(kind: str, what: str) -> None:
     """Each staged trouble gives every recipient one outcome of the right class, and raises nothing."""
     verdicts = STAGED[what][2]
     async with STAGES[kind](SCRIPTS[kind][what], deadline(what)) as (transport, _):
-        outcomes = await carry(transport, *TO, data=BIG if what == "cut in the message" else HELLO)
-    assert {outcome.verdict for outcome in outcomes.values()} == verdicts
+        outcomes = await carry(transport, *TO, data=mail(kind, what))
+    expected = {ABOUT_THE_DOOR.get(verdict, verdict) for verdict in verdicts} if kind == "auto by smtp" else verdicts
+    assert {outcome.verdict for outcome in outcomes.values()} == expected
     if what in PROVEN_NOT_TAKEN:
         assert not any(outcome.maybe_relayed for outcome in outcomes.values())
-    if kind != "smtp" and what == "too fast":
+    if kind not in BY_SMTP and what == "too fast":
         assert {outcome.retry_after for outcome in outcomes.values()} == {30.0}
 
 
@@ -183,23 +234,42 @@ async def test_trouble_leaves_no_trace(kind: str) -> None:
         if script is None or script is Act.CUT or "silent" in what or what == "half an answer":
             continue
         async with STAGES[kind](script, 10.0) as (transport, server):
-            await carry(transport, *TO, data=BIG if what == "cut in the message" else HELLO)
-            server.script = {} if isinstance(server, SmtpServer) else (Response(200, ACCEPTED if kind == "postmark" else SES_ACCEPTED),)
-            assert {outcome.verdict for outcome in (await carry(transport, *TO)).values()} == {Verdict.OK}, what
+            await carry(transport, *TO, data=mail(kind, what))
+            server.script = {} if isinstance(server, SmtpServer) else SCRIPTS[kind]["taken"]
+            assert {outcome.verdict for outcome in (await carry(transport, *TO, data=mail(kind, ""))).values()} == {Verdict.OK}, what
+
+
+@pytest.mark.parametrize(("kind", "what"), CASES)
+async def test_a_probe_sends_no_mail_and_raises_nothing(kind: str, what: str) -> None:
+    """Whatever the provider does, a probe is a list of checks in printable lines without a secret, with a mend where one failed."""
+    async with STAGES[kind](SCRIPTS[kind][what], deadline(what)) as (transport, server):
+        checks = await transport.probe()
+    assert checks
+    for check in checks:
+        assert SECRET not in repr(check)
+        assert check.what.isprintable()
+        assert check.text.isprintable()
+        assert check.mend or check.ok is not False
+    if what in ("nobody listens", "credentials refused", "silent from the start"):
+        assert any(check.ok is False for check in checks)
+    if isinstance(server, SmtpServer):
+        assert not any(line.upper().startswith(b"MAIL") for line in server.lines)
+    else:
+        assert {(request.method, request.body) for request in server.requests} <= {("GET", b""), ("POST", b"{}"), ("POST", b"")}
 
 
 async def test_each_recipient_once() -> None:
-    """Taken by an SMTP server, Postmark's or Amazon's, the message reaches each recipient exactly once."""
+    """Taken by an SMTP server or an API, the message reaches each recipient exactly once."""
     async with smtp({}, 10.0) as (transport, server):
         await carry(transport, *TO)
     assert isinstance(server, SmtpServer)
     assert [mail.rcpts for mail in server.mails] == [[f"<{address}>".encode() for address in TO]]
 
-    for opened in (postmark([Response(200, ACCEPTED)], 10.0), ses([Response(200, SES_ACCEPTED)], 10.0)):
-        async with opened as (transport, sink):
+    for kind in APIS:
+        async with rest(kind, SCRIPTS[kind]["taken"], 10.0) as (transport, sink):
             await carry(transport, *TO)
         text = b"".join(request.body for request in sink.requests)
-        assert [text.count(address.encode()) for address in TO] == [1, 1, 1]
+        assert [text.count(address.encode()) for address in TO] == [1, 1, 1], kind
 
 
 async def test_capture(tmp_path: Path) -> None:
@@ -212,9 +282,10 @@ async def test_capture(tmp_path: Path) -> None:
 
 async def test_what_every_transport_says_of_itself(tmp_path: Path) -> None:
     """Name, batch size, concurrency and reports are told; closing twice does no harm."""
-    async with smtp({}, 1.0) as (one, _), postmark([], 1.0) as (two, _), ses([], 1.0) as (three, _):
-        for transport in (one, two, three, Capture(CaptureSettings("one", tmp_path))):
-            assert (transport.provider, transport.max_batch) == ("one", 1)
+    async with AsyncExitStack() as stack:
+        transports = [(await stack.enter_async_context(STAGES[kind](SCRIPTS[kind]["taken"], 1.0)))[0] for kind in STAGES]
+        for transport in (*transports, Capture(CaptureSettings("one", tmp_path))):
+            assert (transport.provider, transport.batching) == ("one", ALONE)
             assert transport.concurrency >= 1
             assert isinstance(transport.carries_reports, bool)
             await transport.aclose()

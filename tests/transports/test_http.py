@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.transports import net
+from relay.transports.bodies import Body
 from relay.transports.http import MAX_ANSWER, Answer, Http, HttpTrouble
 from tests.servers import Act, HttpServer, Response, SmtpServer, Trickle, ca_file, server_tls
 
@@ -57,10 +58,21 @@ async def test_a_body_in_parts(parts: tuple[bytes, ...]) -> None:
     """Parts arrive one after the other, with the length of the whole; empty ones leave no trace."""
     async with HttpServer() as server:
         http = door(server.url)
-        await http.post("/", {}, parts)
+        await http.post("/", {}, Body(parts))
         await http.aclose()
     (request,) = server.requests
     assert (b"".join(parts), str(sum(map(len, parts)))) == (request.body, request.headers["content-length"])
+
+
+async def test_a_get_has_no_body() -> None:
+    """A question leaves without a body and without a length, its query as it was given."""
+    async with HttpServer() as server:
+        http = door(server.url)
+        await http.get("/receipt?id=1", {"Accept": "application/json"})
+        await http.aclose()
+    (request,) = server.requests
+    assert ("GET", "/receipt?id=1", b"") == (request.method, request.path, request.body)
+    assert "content-length" not in request.headers
 
 
 async def test_what_a_signature_covers_is_what_is_sent() -> None:

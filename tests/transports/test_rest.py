@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from relay import verdicts
 from relay.fidelity import Loss
 from relay.model import Job, Outcome, Verdict
-from relay.transports.base import Transport
-from relay.transports.http import Http
+from relay.transports.base import Batching, Check, Share, Transport
+from relay.transports.bodies import Body
+from relay.transports.http import Answer, Http
 from relay.transports.rest import Rest, Shown
 from tests.jobs import HELLO, job
-from tests.servers import HttpServer, Response
+from tests.servers import HttpServer, Request, Response
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Settings:
 
     provider: str = "small"
     concurrency: int = 2
+    batching: Batching = field(default_factory=lambda: Batching(500, 1000))
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,11 @@ class Letter:
     losses: tuple[Loss, ...] = ()
     refusal: str = ""
     identities: tuple[str, ...] = ("domain=example.com",)
+    kind: str = "letter"
 
-    def body(self) -> bytes:
+    def body(self) -> Body:
         """The recipients."""
-        return ",".join(self.recipients).encode()
+        return Body((",".join(self.recipients).encode(),))
 
 
 class Small(Rest[Letter]):
@@ -55,10 +59,21 @@ class Small(Rest[Letter]):
         return [Letter(tuple(recipient.address for recipient in job.recipients))]
 
     async def send(self, request: Letter) -> Mapping[str, Outcome]:
-        answer = await self._http.post("/send", {}, request.body())
+        return self._read(await self._http.post("/send", {}, request.body()), request)
+
+    async def send_together(self, requests: Sequence[Letter]) -> Sequence[Mapping[str, Outcome]] | None:
+        answer = await self._http.post("/batch", {}, b";".join(request.body().whole() for request in requests))
+        return None if answer.status == 422 else [self._read(answer, request) for request in requests]
+
+    async def look(self) -> Sequence[Check]:
+        answer = await self._http.get("/me", {})
+        return [Check("login", answer.status == 200, str(answer.status))]
+
+    @staticmethod
+    def _read(answer: Answer, request: Letter) -> Mapping[str, Outcome]:
         taken = answer.status == 200
-        verdict, status = (Verdict.OK, "2.0.0") if taken else (Verdict.RETRY, "4.3.0")
-        outcome = Outcome(verdict, status, str(answer.status), answer.remote)
+        verdict = Verdict.OK if taken else verdicts.http(answer.status, documented=True)
+        outcome = Outcome(verdict, verdicts.status(verdict), str(answer.status), answer.remote)
         return dict.fromkeys(request.recipients, outcome)
 
     def show(self, request: Letter) -> Shown:
@@ -96,3 +111,83 @@ async def test_a_provider_that_names_whom_it_refuses() -> None:
             assert {Verdict.RETRY} == {outcome.verdict for outcome in outcomes.values()}
         await small.aclose()
     assert [False, False] == small.built_apart
+
+
+def small(server: HttpServer) -> Small:
+    """The transport for a local server."""
+    return Small(Http(base_url=server.url, timeout=5, concurrency=1))
+
+
+async def prepared(transport: Small, *addresses: str) -> list[Job]:
+    """A prepared job for each address, each of a message of its own."""
+    jobs = [replace(job(address), queue_id=f"{number:014X}") for number, address in enumerate(addresses)]
+    return [one for each in jobs for one in await transport.prepare(each)]
+
+
+LETTERS = tuple(f"{name}@example.net" for name in "abcdefgh")
+
+
+async def test_a_batch_is_one_request() -> None:
+    """Jobs that are attempted together leave in one request, and each recipient has an outcome."""
+    async with HttpServer([Response(200, b"{}")]) as server:
+        transport = small(server)
+        outcomes = await transport.attempt(await prepared(transport, *LETTERS))
+        await transport.aclose()
+    assert [b";".join(address.encode() for address in LETTERS)] == [request.body for request in server.requests]
+    assert {(f"{number:014X}", address) for number, address in enumerate(LETTERS)} == outcomes.keys()
+
+
+async def test_what_a_job_takes_of_a_batch() -> None:
+    """Its kind and its octets; a request that is refused, or of no kind, goes alone."""
+    transport = Small(Http(base_url="https://api.example.com", timeout=5, concurrency=1))
+    (one,) = await prepared(transport, "a@example.net")
+    assert Share("letter", len("a@example.net") + 1) == transport.share(one)
+    assert None is transport.share(replace(one, plan=Letter(("a@example.net",), refusal="no such form")))
+    assert None is transport.share(replace(one, plan=Letter(("a@example.net",), kind="")))
+
+
+async def test_the_message_to_blame_for_a_refused_batch_is_found() -> None:
+    """A batch that is refused as a whole is halved: the bad message is refused alone, every other one is relayed."""
+
+    def answer(request: Request) -> Response:
+        bad = b"e@example.net" in request.body
+        return Response(422 if request.path == "/batch" else 413, b"{}") if bad else Response(200, b"{}")
+
+    async with HttpServer(answer) as server:
+        transport = small(server)
+        outcomes = await transport.attempt(await prepared(transport, *LETTERS))
+        await transport.aclose()
+    assert {"e@example.net": Verdict.PERM_MSG} | dict.fromkeys({*LETTERS} - {"e@example.net"}, Verdict.OK) == {
+        address: outcome.verdict for (_, address), outcome in outcomes.items()
+    }
+    assert ["/batch"] * 5 + ["/send"] * 2 == sorted(request.path for request in server.requests)
+
+
+async def test_what_stops_one_half_stops_the_other() -> None:
+    """While a refused batch is halved, a finding about the provider ends it: the rest is not sent and shares the finding."""
+    async with HttpServer([Response(422, b"{}"), Response(401, b"{}")]) as server:
+        transport = small(server)
+        outcomes = await transport.attempt(await prepared(transport, *LETTERS))
+        await transport.aclose()
+    assert (2, {Verdict.PAUSE}) == (len(server.requests), {outcome.verdict for outcome in outcomes.values()})
+
+
+async def test_a_batch_without_an_answer() -> None:
+    """A batch that was sent and not answered may have been taken: all of it stays with its provider."""
+    async with HttpServer([b""]) as server:
+        transport = small(server)
+        outcomes = await transport.attempt(await prepared(transport, *LETTERS))
+        await transport.aclose()
+    assert {Verdict.UNKNOWN} == {outcome.verdict for outcome in outcomes.values()}
+
+
+async def test_a_probe_asks_a_question() -> None:
+    """It says whether the provider is reached, and what it answers."""
+    async with HttpServer([Response(401, b"{}")]) as server:
+        transport = small(server)
+        found = await transport.probe()
+        await transport.aclose()
+    assert [("connect", True), ("login", False)] == [(check.what, check.ok) for check in found]
+    gone = await transport.probe()
+    await transport.aclose()
+    assert [("connect", False, "plug it in")] == [(check.what, check.ok, check.mend) for check in gone]
