@@ -694,7 +694,7 @@ async def test_a_bounce_that_cannot_be_carried_is_a_double_bounce(stage: Stage) 
 
     class NoBounces(FakeTransport):
         async def prepare(self, job: Job) -> Sequence[Job]:
-            self.refuses = "mail without a sender" if job.bounce else ""
+            self.refusal = "mail without a sender" if job.bounce else ""
             return await super().prepare(job)
 
     stage.transports["api"] = NoBounces("api", only(Verdict.PERM_RCPT), carries_reports=False)

@@ -542,7 +542,7 @@ async def test_a_pinned_recipient_that_its_provider_cannot_carry_any_more_is_hel
     async with stage.running():
         await stage.submit(BOB)
         await stage.events.wait("attempt")
-        first.refuses = "it has become too large"
+        first.refusal = "it has become too large"
         stage.pass_time(61)
         [line] = await stage.events.wait("held")
     assert "it has become too large" in str(line["reply"])
@@ -571,7 +571,7 @@ async def test_what_nobody_can_carry_is_bounced_with_every_reason(stage: Stage) 
     async with stage.running():
         await stage.submit(BOB)
         await stage.events.wait("bounced_to")
-        first.refuses = second.refuses = ""
+        first.refusal = second.refusal = ""
     [(_, parsed)] = await stage.bounces()
     text = " ".join(parsed.as_string().split())
     for reason in ("multipart/signed cannot be rebuilt", "larger than 10 MB", "no provider named gone is configured"):

@@ -9,81 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 
-from relay import pauses, routing, verdicts
+from relay import pauses, verdicts
+from relay.delivery.attempts import Attempts
+from relay.delivery.batches import Batches, Turn
 from relay.delivery.closing import EXPIRED, OURSELVES, Closing
-from relay.errors import CannotCarry, CorruptEntry, SpoolError
+from relay.delivery.lanes import CALLED, Group, Lane, Made, Rider, Search, lane_for
+from relay.errors import CannotCarry
 from relay.log import Events
 from relay.metrics import Metrics
-from relay.model import IN_LINE, Entry, Job, Kind, Outcome, RecipientState, State, Verdict
-from relay.spool.base import Begun, Recorded, Spool
+from relay.model import IN_LINE, Job, Kind, Outcome, State, Verdict
+from relay.spool.base import Recorded, Spool
 from relay.transports.base import Transport
 
-LANE = 250
-"""Groups that may stand in line for one provider; more wait in the spool, so that a slow provider never fills the window."""
 LATE = 3600.0
 """Seconds that an entry waits for a provider whose trouble began after the entry's time was over."""
-REFUSALS = 10_000
-"""Findings kept in memory that a provider, once asked, turned out not to be able to carry a message."""
 CLOSE = 10.0
 """Seconds that a transport which is used no more may take to close its connections."""
-_CALLED = 0.0  # the time at which who waited for room in a line is due: before everybody else
-
-
-@dataclass(slots=True)
-class Lane:
-    """The way to one provider: its transport, and who is on it."""
-
-    transport: Transport
-    slots: asyncio.Semaphore
-    line: int = 0  # groups in line or under way
-    active: int = 0  # attempts under way
-    crowded: bool = False  # some wait in the spool for room in the line
-    retired: bool = False  # a reload took its provider away or changed it; who holds a slot ends what it began
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """Recipients of one entry that go the same way; the owner of their leases while it is under way."""
-
-    entry: Entry
-    route: routing.Route
-    order: tuple[str, ...]
-    states: list[RecipientState]
-    pinned: bool  # maybe relayed by the only provider of the order
-    refused: frozenset[tuple[str, CannotCarry]] = frozenset()  # providers that turned out not to be able to carry it
-    table: int = 0  # which of the carrier's tables of routes chose the order
-    begun: Begun | None = None  # an attempt whose outcome is not recorded yet
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return tuple(state.recipient.address for state in self.states)
-
-    @property
-    def called(self) -> bool:
-        """Whether the group was called from the spool because there is room in the line."""
-        return all(state.next_attempt == _CALLED for state in self.states)
-
-
-@dataclass(slots=True)
-class _Search:
-    """What was found while looking for a provider for a group."""
-
-    blocked: pauses.Pause | None = None
-    refusals: list[tuple[str, CannotCarry]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Made:
-    """An attempt that was made: what came of it, and what changed for the provider."""
-
-    begun: Begun
-    outcomes: Mapping[str, Outcome]
-    changes: Sequence[pauses.Change]
-    refused: bool
-    corrupt: CorruptEntry | None
 
 
 class Carrier:
@@ -103,7 +46,8 @@ class Carrier:
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
-        self.lanes = {name: _lane(transport) for name, transport in transports.items()}
+        self.lanes: dict[str, Lane] = {}
+        self._batches: dict[Lane, Batches] = {}
         self.standing = pauses.Standing(random)
         self.recording: set[int] = set()  # attempts whose outcome is known and being recorded
         self.stopping = False
@@ -117,7 +61,16 @@ class Carrier:
         self._events = events
         self._metrics = metrics
         self._clock = clock
-        self._refusals: dict[tuple[str, str, str], CannotCarry] = {}
+        self.attempts = Attempts(
+            spool=spool,
+            standing=self.standing,
+            may_not_begin=self._may_not_begin,
+            choose_again=self._choose_again,
+            events=events,
+            clock=clock,
+        )
+        for name, transport in transports.items():
+            self._open(transport, name)
 
     def configure(self, transports: Mapping[str, Transport], expire: float, *, rerouted: bool) -> None:
         """Use other transports from now on. A provider whose transport is the same object goes on as if nothing had happened.
@@ -132,16 +85,44 @@ class Carrier:
         retired = [lane for name, lane in self.lanes.items() if name not in kept]
         for name in self.lanes.keys() - kept:
             self.standing.forget(name)
-        self._refusals = {key: refusal for key, refusal in self._refusals.items() if key[2] in kept}
-        self.lanes = {name: self.lanes[name] if name in kept else _lane(transport) for name, transport in transports.items()}
+        self.attempts.keep(kept)
+        lanes, self.lanes = self.lanes, {}
+        for name, transport in transports.items():
+            if name in kept:
+                self.lanes[name] = lanes[name]
+            else:
+                self._open(transport, name)
         for lane in retired:
             lane.retired = True
+            if batches := self._batches.get(lane):
+                batches.hurry()
             self._close_unused(lane)
+
+    def _open(self, transport: Transport, name: str) -> None:
+        lane = self.lanes[name] = lane_for(transport)
+        if transport.batching.jobs > 1:
+            self._batches[lane] = Batches(
+                lane,
+                prepare=lambda seat: self._prepared(seat.group, name, lane, seat.search),
+                attempt=lambda riders: self.attempts.make(riders, name, lane),
+            )
+
+    def stop(self) -> None:
+        """Begin nothing new from now on."""
+        self.stopping = True
+        for batches in self._batches.values():
+            batches.hurry()
+
+    def more_is_due(self, more: bool) -> None:
+        """Whether the spool had something due when it was asked last."""
+        for batches in self._batches.values():
+            batches.more_is_due(more)
 
     def _close_unused(self, lane: Lane) -> None:
         """Close the transport of a lane that nobody is on and nobody will be. Nobody waits for it: a server that does not answer
         our farewell must hold up neither a message nor a reload."""
         if lane.retired and not lane.line:
+            self._batches.pop(lane, None)
             task = asyncio.create_task(self._close(lane.transport))
             self._closers.add(task)
             task.add_done_callback(self._closers.discard)
@@ -154,7 +135,9 @@ class Carrier:
             self._events.bug(f"closing the transport of {transport.provider}", error)
 
     async def closed(self) -> None:
-        """Until the transports that are used no more are closed, or given up."""
+        """Until nothing is under way, and the transports that are used no more are closed, or given up."""
+        for batches in self._batches.values():
+            await batches.close()
         await asyncio.gather(*self._closers)
 
     async def carry(self, group: Group) -> None:
@@ -163,7 +146,7 @@ class Carrier:
         if why := self._nobody(group):
             await self._closing.hold(entry, group.states, why)
             return
-        search = _Search()
+        search = Search()
         for name in group.order:
             if await self._try_provider(group, name, search):
                 return
@@ -191,7 +174,7 @@ class Carrier:
             return f"may have been delivered by {name}, which is not configured any more: configure {name} until it is sent, or delete it"
         return f"none of its providers is configured any more: {', '.join(group.order)}"
 
-    async def _try_provider(self, group: Group, name: str, search: _Search) -> bool:
+    async def _try_provider(self, group: Group, name: str, search: Search) -> bool:
         """Whether the group found its place with this provider: attempted, or waiting for it."""
         lane = self.lanes.get(name)
         if lane is None:
@@ -208,9 +191,9 @@ class Carrier:
             await self._wait(group, pause.key, pause.since)
         return pause.quiet
 
-    async def _join(self, group: Group, name: str, lane: Lane, search: _Search) -> bool:
+    async def _join(self, group: Group, name: str, lane: Lane, search: Search) -> bool:
         """Stand in the provider's line. A full line is waited for in the spool, and who waits there goes first."""
-        if lane.line >= LANE or (lane.crowded and not group.called):
+        if lane.line >= lane.room or (lane.crowded and not group.called):
             lane.crowded = True
             await self._wait(group, _line(name), self._clock())
             return True
@@ -220,35 +203,50 @@ class Carrier:
         finally:
             lane.line -= 1
             self._close_unused(lane)
-            if lane.crowded and lane.line < LANE // 2 and not self.stopping:
+            if lane.crowded and lane.line <= lane.room // 2 and not self.stopping:
                 await self._call_waiting(name, lane)
 
     async def _call_waiting(self, name: str, lane: Lane) -> None:
-        lane.crowded = await self._closing.insist(lambda: self._spool.wake(_line(name), _CALLED, LANE - lane.line)) > 0
+        lane.crowded = await self._closing.insist(lambda: self._spool.wake(_line(name), CALLED, lane.room - lane.line)) > 0
 
-    async def _take(self, group: Group, name: str, lane: Lane, search: _Search) -> bool:
-        """With a slot of the provider: build the jobs, and attempt them one after the other."""
-        made: _Made | None = None
-        async with lane.slots:
-            if self._may_not_begin(group, lane) or self.standing.blocked(name, self._clock()):
-                await self._choose_again(group, group.addresses)
+    async def _take(self, group: Group, name: str, lane: Lane, search: Search) -> bool:
+        """In a batch, or alone with a slot of the provider: build the jobs, and attempt them one after the other."""
+        batches = self._batches.get(lane)
+        if batches and batches.may_ride(group):
+            heard = await batches.ride(group, search)
+            if isinstance(heard, Made):
+                await self._settle(group, name, heard)
                 return True
-            try:
-                parts = await lane.transport.prepare(await self._job(group))
-            except CannotCarry as refusal:
-                search.refusals.append((name, refusal))
-                return False
-            pause = self.standing.blocked(name, self._clock(), lane.transport.identity(parts[0]))
-            if pause is not None and pause.identity:
-                search.blocked = search.blocked or pause
-                return False
+            if heard is not Turn.ALONE:
+                return heard is Turn.AGAIN
+        made: Made | None = None
+        async with lane.slots:
+            parts = await self._prepared(group, name, lane, search)
+            if isinstance(parts, Turn):
+                return parts is Turn.AGAIN
             for number, part in enumerate(parts, start=1):
-                made = await self._attempt(group, part, name, lane)
+                made = await self.attempts.alone(Rider(group, part), name, lane)
                 if made and number < len(parts):
                     await self._settle(group, name, made)
         if made:
             await self._settle(group, name, made)
         return True
+
+    async def _prepared(self, group: Group, name: str, lane: Lane, search: Search) -> Sequence[Job] | Turn:
+        """What the group would send by this provider; or PASSED with the reason in `search`, or AGAIN where it may not begin."""
+        if self._may_not_begin(group, lane) or self.standing.blocked(name, self._clock()):
+            await self._choose_again(group, group.addresses)
+            return Turn.AGAIN
+        try:
+            parts = await lane.transport.prepare(await self._job(group))
+        except CannotCarry as refusal:
+            search.refusals.append((name, refusal))
+            return Turn.PASSED
+        pause = self.standing.blocked(name, self._clock(), lane.transport.identity(parts[0]))
+        if pause is not None and pause.identity:
+            search.blocked = search.blocked or pause
+            return Turn.PASSED
+        return parts
 
     def _may_not_begin(self, group: Group, lane: Lane) -> bool:
         """Whether a drain or a reload came before the attempt."""
@@ -267,78 +265,11 @@ class Carrier:
             listener=entry.client.listener,
         )
 
-    # The attempt.
-
-    async def _attempt(self, group: Group, job: Job, name: str, lane: Lane) -> _Made | None:
-        """One transaction or request: begun, made, and known to the pauses; None when it may not be made now."""
-        addresses = tuple(recipient.address for recipient in job.recipients)
-        identities = lane.transport.identity(job)
-        leave = None if self._may_not_begin(group, lane) else self.standing.admit(name, self._clock(), identities)
-        if leave is None:  # paused meanwhile, or draining
-            await self._choose_again(group, addresses)
-            return None
-        lane.active += 1
-        try:
-            now = self._clock()
-            number = await self._spool.begin(job.queue_id, addresses, name, group.route.name, now)
-            group.begun = Begun(number, job.queue_id, name, group.route.name, addresses, self._clock())
-            outcomes, corrupt = await self._ask(lane.transport, job, identities)
-        except BaseException:
-            self.standing.abandon(leave)
-            raise
-        finally:
-            lane.active -= 1
-        # Known before the slot is free, so that the next in line does not run into the same wall.
-        changes: Sequence[pauses.Change] = ()
-        if lane.retired:  # it says nothing about the provider as it is configured now
-            self.standing.abandon(leave)
-        else:
-            changes = self.standing.settle(leave, outcomes.values(), self._clock())
-        refusal = _cannot_carry(outcomes.values())
-        if refusal:
-            self._remember(job.queue_id, addresses, name, refusal)
-            outcomes = {address: _for_the_next(outcome) for address, outcome in outcomes.items()}
-        return _Made(group.begun, outcomes, changes, refusal is not None, corrupt)
-
     async def _choose_again(self, group: Group, addresses: Sequence[str]) -> None:
         await self._spool.postpone(group.entry.queue_id, addresses, self._clock())
         self._free(group, addresses)
 
-    def _remember(self, queue_id: str, addresses: Sequence[str], name: str, refusal: CannotCarry) -> None:
-        """What was found out by asking need not be asked again: the next claim passes this provider by."""
-        self._refusals.update({(queue_id, address, name): refusal for address in addresses})
-        while len(self._refusals) > REFUSALS:
-            del self._refusals[next(iter(self._refusals))]
-
-    def refused(self, queue_id: str, address: str, order: Iterable[str]) -> frozenset[tuple[str, CannotCarry]]:
-        """The providers of this order that turned out, once asked, not to be able to carry the message to this recipient."""
-        if not self._refusals:
-            return frozenset()
-        found = ((name, self._refusals.get((queue_id, address, name))) for name in order)
-        return frozenset((name, refusal) for name, refusal in found if refusal)
-
-    async def _ask(self, transport: Transport, job: Job, identities: Sequence[str]) -> tuple[Mapping[str, Outcome], CorruptEntry | None]:
-        """The outcome of each recipient, whatever the transport does, and what it could not read of the message."""
-        try:
-            answers = await transport.attempt([job])
-        except SpoolError as error:  # the message could not be read: it was not handed over
-            unread = Outcome(Verdict.RETRY, "4.3.0", str(error), OURSELVES, own=True)
-            corrupt = CorruptEntry(job.queue_id, error.why) if isinstance(error, CorruptEntry) else None
-            return {recipient.address: unread for recipient in job.recipients}, corrupt
-        except Exception as error:
-            self._events.bug(f"{job.queue_id}: transport of {transport.provider}", error)
-            answers = {}
-        ours = {address: outcome for (queue_id, address), outcome in answers.items() if queue_id == job.queue_id}
-        expected = {recipient.address for recipient in job.recipients}
-        if ours.keys() != expected:
-            if answers:
-                wrong = KeyError(*sorted(ours.keys() ^ expected))
-                self._events.bug(f"{job.queue_id}: {transport.provider} gave outcomes for other recipients", wrong)
-            silent = Outcome(Verdict.UNKNOWN, "4.3.0", "internal error during the attempt", OURSELVES, own=True)
-            ours = {address: ours.get(address, silent) for address in expected}
-        return {address: _about_the_job(outcome, identities) for address, outcome in ours.items()}, None
-
-    async def _settle(self, group: Group, name: str, made: _Made) -> None:
+    async def _settle(self, group: Group, name: str, made: Made) -> None:
         """Record first; then log, count, tell, bounce and finish."""
         entry, now, begun = group.entry, self._clock(), made.begun
         recorded = self._closing.judge(entry, group.states, name, made.outcomes, now, at_once=made.refused)
@@ -367,7 +298,7 @@ class Carrier:
         if one.state is State.QUEUED:
             next_attempt = one.next_attempt
             pause = self.standing.blocked(name, now)
-            passed_by = (entry.queue_id, address, name) in self._refusals
+            passed_by = bool(self.attempts.refused(entry.queue_id, address, (name,)))
             if passed_by or verdicts.CONSEQUENCES[outcome.verdict].fail_over is verdicts.FailOver.AT_ONCE:
                 others = (other for other in group.order if other != name and not self.standing.blocked(other, now))
                 next_provider = next(others, name)
@@ -454,30 +385,6 @@ class Carrier:
         outcome = Outcome(Verdict.PERM_MSG, status, text, OURSELVES, own=True)
         reasons = [f"{name}: {reason}" for name, refusal in refusals for reason in refusal.reasons]
         await self._closing.fail(group.entry, group.route, dict.fromkeys(group.addresses, outcome), reasons)
-
-
-def _lane(transport: Transport) -> Lane:
-    return Lane(transport, asyncio.Semaphore(transport.concurrency))
-
-
-def _cannot_carry(outcomes: Iterable[Outcome]) -> CannotCarry | None:
-    """The refusal in outcomes that are all a transport's own finding about the message, made before anything was sent."""
-    found = list(outcomes)
-    if all(outcome.own and outcome.verdict is Verdict.PERM_MSG for outcome in found):
-        return CannotCarry([found[0].reply], found[0].status)
-    return None
-
-
-def _for_the_next(outcome: Outcome) -> Outcome:
-    """A finding of our own is no refusal by a remote: the next provider of the route may carry it."""
-    return replace(outcome, verdict=Verdict.RETRY, status="4" + outcome.status[1:])
-
-
-def _about_the_job(outcome: Outcome, identities: Sequence[str]) -> Outcome:
-    """A finding about an identity that the job does not use could never be waited for: it is a deferral like others."""
-    if outcome.verdict is Verdict.CONFIG and outcome.identity not in identities:
-        return replace(outcome, verdict=Verdict.RETRY, identity="")
-    return outcome
 
 
 def _line(provider: str) -> str:

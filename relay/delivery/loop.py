@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay import routing
-from relay.delivery.carry import Carrier, Group
+from relay.delivery.carry import Carrier
 from relay.delivery.closing import SPOOL_RETRY, Closing
+from relay.delivery.lanes import Group
 from relay.delivery.settings import DeliverySettings
 from relay.delivery.trouble import SpoolTrouble
 from relay.errors import CannotCarry, CorruptEntry, SpoolError
@@ -31,7 +32,7 @@ from relay.model import Entry, State
 from relay.spool.base import Filter, Spool
 from relay.transports.base import Transport
 
-WINDOW = 1000
+WINDOW = 2500
 """Groups of recipients (an entry's, with one route) under way in memory at once."""
 CLAIM = 200
 """Entries taken from the spool at once."""
@@ -158,7 +159,8 @@ class Delivery:
 
         Then attempts are cut off (UNKNOWN at the next start), but an outcome that is known gets a little longer to be recorded.
         """
-        self._stopping = self._carrier.stopping = True
+        self._stopping = True
+        self._carrier.stop()
         self._wake.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
@@ -217,6 +219,7 @@ class Delivery:
             await self._spool.wake(pause.key, now, 1)
         room = WINDOW - len(self._tasks)
         claimed = await self._spool.claim(now, min(room, CLAIM), self._settings.lease) if room > 0 else ()
+        self._carrier.more_is_due(bool(claimed))
         for entry in claimed:
             self._dispatch(entry, now)
         return 0.0 if claimed else await self._idle_time(room)
@@ -267,7 +270,7 @@ class Delivery:
         for state in states:
             route = route_of(state)
             order = routing.order(route, state, now) if route else ()
-            refused = self._carrier.refused(entry.queue_id, state.recipient.address, order)
+            refused = self._carrier.attempts.refused(entry.queue_id, state.recipient.address, order)
             way = (route.name if route else "", order, state.maybe_relayed, refused)
             if way not in ways:
                 ways[way] = Group(entry, route or routing.Route("", ()), order, [], state.maybe_relayed, refused, self._carrier.table)

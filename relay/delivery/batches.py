@@ -1,0 +1,195 @@
+"""Batches: groups that are due together for one provider, gathered until they fill a request.
+
+Promises: nobody waits longer than the transport's `wait`, and nobody waits for others while nothing more is due in the spool;
+a request leaves when it is full, or with those who are there. A slot of the provider is held while a batch is prepared and
+attempted, so that what lies in memory is bounded. A message that makes several requests, a large one, and one that the
+transport does not share go alone.
+
+How it fails: whatever happens to a batch, each group hears of it at its seat: what came of the attempt, the spool's error, or
+that it has to go alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from relay.delivery.lanes import Group, Lane, Made, Rider, Search
+from relay.model import Job
+from relay.transports.base import Share
+
+LARGE = 256 * 1024
+"""Octets from which on a message goes alone: a batch saves it nothing."""
+MOST = 8 * 1024 * 1024
+"""Octets of one batch in memory, however much the provider takes."""
+PACE = 0.1
+"""Seconds between two requests that are not full, so that a trickle is no storm of requests."""
+
+
+class Turn(Enum):
+    """What a group hears that was not attempted."""
+
+    ALONE = "alone"  # it may go, without others
+    PASSED = "passed"  # the transport cannot carry it, or an identity is paused: the search says which
+    AGAIN = "again"  # it is free in the spool, and chooses again
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A group's place in a batch. `heard` is what came of it."""
+
+    group: Group
+    search: Search
+    taken: float  # of the loop's clock
+    heard: asyncio.Future[Made | Turn] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def tell(self, what: Made | Turn | BaseException) -> None:
+        """Say what came of it; who has left does not hear it."""
+        if self.heard.done():
+            return
+        if isinstance(what, BaseException):
+            self.heard.set_exception(what)
+        else:
+            self.heard.set_result(what)
+
+
+Prepare = Callable[[Seat], Awaitable[Sequence[Job] | Turn]]
+Attempt = Callable[[Sequence[Rider]], Awaitable[Sequence[Made | BaseException | None]]]
+
+
+class Batches:
+    """The batches of one lane. `prepare` says what a seat's group would send, or why not; `attempt` makes one attempt of riders
+    that share a request, and says of each what came of it (None: it chooses again)."""
+
+    def __init__(self, lane: Lane, prepare: Prepare, attempt: Attempt) -> None:
+        self._lane = lane
+        self._batching = lane.transport.batching
+        self._prepare = prepare
+        self._attempt = attempt
+        self._seats: deque[Seat] = deque()
+        self._news = asyncio.Event()
+        self._idle = True  # nothing more is due in the spool
+        self._left = 0.0  # when the last batch left
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gathering = False
+        self._hurried = False
+
+    def may_ride(self, group: Group) -> bool:
+        """Whether the group may share a request."""
+        return group.entry.facts.size < LARGE
+
+    async def ride(self, group: Group, search: Search) -> Made | Turn:
+        """Take a seat, and hear what came of it. Raises SpoolError."""
+        seat = Seat(group, search, _now())
+        self._seats.append(seat)
+        self._news.set()
+        if not self._gathering:
+            self._gathering = True
+            self._spawn(self._gather())
+        return await seat.heard
+
+    def more_is_due(self, more: bool) -> None:
+        """Whether the spool has just given what was due, or has nothing."""
+        self._idle = not more
+        if self._idle:
+            self._news.set()
+
+    def hurry(self) -> None:
+        """Gather no longer: nothing new comes."""
+        self._hurried = True
+        self._news.set()
+
+    async def close(self) -> None:
+        """Give up everything under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _gather(self) -> None:
+        """Send batches on their way as long as there are seats."""
+        try:
+            while self._seats:
+                await self._fill()
+                await self._lane.slots.acquire()  # more may come meanwhile
+                seats = [self._seats.popleft() for _ in range(min(len(self._seats), self._batching.jobs))]
+                self._left = _now()
+                self._spawn(self._carry(seats))
+        finally:
+            self._gathering = False
+
+    async def _fill(self) -> None:
+        """Until the request is full, or whoever is there should wait no longer."""
+        while (wait := self._worth_waiting()) > 0:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    def _worth_waiting(self) -> float:
+        """Seconds for which it pays to wait for others; 0 when the batch should leave."""
+        if len(self._seats) >= self._batching.jobs or self._lane.retired or self._hurried:
+            return 0.0
+        now = _now()
+        longest = self._seats[0].taken + self._batching.wait - now
+        if not self._idle:
+            return longest
+        return min(longest, self._left + PACE - now)
+
+    async def _carry(self, seats: Sequence[Seat]) -> None:
+        """Prepare and attempt what these send. The slot that was acquired for it is given back."""
+        most = min(self._batching.octets, MOST)
+        kinds: dict[str, list[tuple[Seat, Rider]]] = {}
+        octets = 0
+        try:
+            async for seat, rider, share in self._riders(seats):
+                if octets + share.octets > most:
+                    await self._leave(kinds)
+                    octets = 0
+                octets += share.octets
+                kinds.setdefault(share.kind, []).append((seat, rider))
+            await self._leave(kinds)
+        except Exception as error:  # a bug of ours: every group is given back by whoever sees it through
+            for seat in seats:
+                seat.tell(error)
+        finally:
+            self._lane.slots.release()
+
+    async def _leave(self, kinds: dict[str, list[tuple[Seat, Rider]]]) -> None:
+        """One attempt for each kind."""
+        while kinds:
+            _, riders = kinds.popitem()
+            made = await self._attempt([rider for _, rider in riders])
+            for (seat, _), one in zip(riders, made, strict=True):
+                seat.tell(Turn.AGAIN if one is None else one)
+
+    async def _riders(self, seats: Sequence[Seat]) -> AsyncIterator[tuple[Seat, Rider, Share]]:
+        """Those who share a request, prepared one after the other; the others hear what becomes of them."""
+        for seat in seats:
+            await asyncio.sleep(0)  # others have their turn between two messages
+            if seat.heard.done():  # it has left
+                continue
+            try:
+                jobs = await self._prepare(seat)
+            except Exception as error:
+                seat.tell(error)
+                continue
+            if isinstance(jobs, Turn):
+                seat.tell(jobs)
+            elif len(jobs) > 1 or (share := self._lane.transport.share(jobs[0])) is None:
+                seat.tell(Turn.ALONE)
+            else:
+                yield seat, Rider(seat.group, jobs[0]), share
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
