@@ -4,25 +4,28 @@ A dialect is a vendor's set of control headers; `relay` is our own and wins over
 over those of other vendors. A listener says which dialects it obeys; the headers of all of them are removed from what
 recipients see (relay/edits.py).
 Nothing here raises. A directive that cannot be understood is listed: in `refused` when sending without it would send
-the wrong thing, in `ignored` when it would only be counted or tracked differently.
+the wrong thing, in `ignored` when it would only be counted or tracked differently. A control header that nobody knows is in
+`unknown`.
 Postmark SMTP headers as in Postmark docs 2026-11 ("Send email with SMTP"), with the hyphenated spellings in use. Amazon
 SES headers as in its developer guide 2026-11 ("Specifying a configuration set when you send email", "Send email using
-Amazon SES event publishing", "Using subscription management"); X-SES-TENANT as client libraries send it.
+Amazon SES event publishing", "Using subscription management"); X-SES-TENANT as client libraries send it. Mailtrap headers
+as in Mailtrap docs 2026-11 ("Email categories", "Custom variables").
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Never
+from typing import NamedTuple, Never
 
 from relay import header
 
-DIALECTS = ("relay", "postmark", "ses")  # strongest first
+DIALECTS = ("relay", "postmark", "ses", "mailtrap")  # strongest first
 LINK_TRACKING = ("None", "HtmlAndText", "HtmlOnly", "TextOnly")
 
-# Field name below the prefix -> directive. X-PM-KeepID is not here: by API a Message-ID is always kept.
+# Field name below the prefix -> directive; "" for what needs no directive. By API a Message-ID is always kept.
 _NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "relay": (
         "x-relay-",
@@ -35,6 +38,7 @@ _NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "template-model": "template_model",
             "inline-css": "inline_css",
             "configuration-set": "configuration_set",
+            "id": "",  # our own stamp, on mail that comes by a second time
         },
     ),
     "postmark": (
@@ -46,6 +50,7 @@ _NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "track-opens": "track_opens",
             "tracklinks": "track_links",
             "track-links": "track_links",
+            "keepid": "",
         },
     ),
     "ses": (
@@ -59,17 +64,29 @@ _NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "tenant": "tenant",
         },
     ),
+    "mailtrap": ("x-mt-", {"category": "tag", "custom-variables": "variables"}),
 }
 _METADATA = "metadata-"
+_TOLD = 10  # keys of metadata that a phrase names
+_WITH_METADATA = frozenset({"relay", "postmark"})  # a field for each key
 CATEGORIES = ("category", "tag", "campaign")
 """Message tags of Amazon SES that are what others call the one tag of a message (lower case)."""
 _YES = frozenset({"true", "1", "yes", "on"})
 _NO = frozenset({"false", "0", "no", "off"})
+_MAILTRAP_STREAMS = {
+    **dict.fromkeys(("transactional", "outbound"), "transactional"),
+    **dict.fromkeys(("bulk", "broadcast", "broadcasts"), "bulk"),
+}
+# As Amazon SES reads it (`list; topic=name`), and as some client libraries write it (`contactListName=list; topicName=name`).
+_LIST = re.compile(r"(?:contactListName\s*=\s*)?([\w-]{1,64})\s*(?:;\s*topic(?:Name)?\s*=\s*([\w-]{1,64})\s*)?;?", re.I | re.A)
 
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """What was asked for; "" or None where nothing was. `metadata` has no two keys that differ only by case."""
+    """What was asked for; "" or None where nothing was. `metadata` has no two keys that differ only by case.
+
+    `spoken` says in which dialect a directive was given; `unknown` are names of fields, in lower case.
+    """
 
     tag: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -85,103 +102,256 @@ class Directives:
     tenant: str = ""
     refused: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    spoken: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def besides_tag(self) -> Mapping[str, str]:
+        """The metadata without the category that is the tag, for a provider that has a field of its own for that."""
+        twice = (key for key, value in self.metadata.items() if value == self.tag and key.lower() in CATEGORIES)
+        left_out = next(twice, None)
+        return {key: value for key, value in self.metadata.items() if key != left_out}
+
+
+class Stream(NamedTuple):
+    """The stream that a mail takes at a provider; `name` is "" for the one of the configuration. `loss` is a phrase, fit for a
+    cosmetic Loss, where another was asked for and nothing says which that is here."""
+
+    name: str = ""
+    loss: str = ""
+
+
+def obeyed(controls: Mapping[str, Collection[str]], listener: str) -> Collection[str]:
+    """The dialects that count for mail of this listener: one not named obeys none, and mail of no listener ("") all."""
+    return controls.get(listener, ()) if listener else DIALECTS
 
 
 def read(block: bytes, dialects: Collection[str], *, own: str = "") -> Directives:
     """The directives of a header block in the given dialects; of two for one thing the stronger dialect's, else the first.
     `own` is the dialect of the provider that asks."""
-    found: dict[str, tuple[str, str]] = {}  # directive -> (field name, value)
-    metadata: dict[str, tuple[str, str]] = {}  # key in lower case -> (key, value)
-    ignored: list[str] = []
+    reader = _Reader()
+    fields = [(name, whole) for name, whole in header.fields(block) if name.startswith("x-")]
     for dialect in sorted(DIALECTS, key=lambda dialect: (dialect != "relay", dialect != own)):
         if dialect in dialects:
-            _gather(block, *_NAMES[dialect], found, metadata)
-            _spread(found, metadata, ignored)
-    return _understood(found, dict(metadata.values()), ignored)
+            reader.gather(fields, dialect)
+    return reader.understood()
 
 
-def _gather(
-    block: bytes, prefix: str, names: Mapping[str, str], found: dict[str, tuple[str, str]], metadata: dict[str, tuple[str, str]]
-) -> None:
-    for name, whole in header.fields(block):
-        if not name.startswith(prefix):
-            continue
-        value = header.text(header.value(whole))
-        below = name.removeprefix(prefix)
-        if below.startswith(_METADATA) and below != _METADATA:
-            spelt = whole.partition(b":")[0].decode("ascii").strip()
-            metadata.setdefault(below.removeprefix(_METADATA), (spelt[len(prefix + _METADATA) :], value))
-        elif below in names and value:
-            directive = names[below]
-            if directive == "message_tags" and directive in found:  # a list, which some write as a field for each of its members
-                value = f"{found.pop(directive)[1]},{value}"
-            found.setdefault(directive, (name, value))
+def stream(asked: Directives, streams: Mapping[str, str], own: str) -> Stream:
+    """The own stream of a provider whose dialect is `own` for a mail: with Amazon SES a configuration set, with Mailtrap
+    `transactional` or `bulk`.
+
+    What is asked for in the provider's own words, or in ours, goes as it is. `streams` says what the others' streams and
+    configuration sets are here (any case), and ours where it names them. Mailtrap's are known by Postmark's names too.
+    """
+    known = {name.strip().lower(): mapped for name, mapped in {**(_MAILTRAP_STREAMS if own == "mailtrap" else {}), **streams}.items()}
+    native = "configuration_set" if own == "ses" else "stream"
+    wanted = {"stream": asked.stream, "configuration_set": asked.configuration_set}
+    order = sorted(
+        (directive for directive, name in wanted.items() if name),
+        key=lambda directive: (asked.spoken.get(directive) != "relay", asked.spoken.get(directive) != own, directive != native),
+    )
+    for directive in order:
+        spoken, name = asked.spoken.get(directive), wanted[directive]
+        if spoken != own and (mapped := known.get(name.lower())):
+            return Stream(mapped)
+        if directive == native and spoken in (own, "relay") and own != "mailtrap":
+            return Stream(name)
+    return Stream(loss=f"{_NAMED[order[0]]} {wanted[order[0]][:40]!r} is not one of this provider: see streams") if order else Stream()
 
 
-def _spread(found: dict[str, tuple[str, str]], metadata: dict[str, tuple[str, str]], ignored: list[str]) -> None:
-    """Message tags (`name=value, name=value`) as metadata; one that is a category is the tag as well."""
-    name, value = found.pop("message_tags", ("", ""))
-    for pair in value.split(",") if value else ():
-        key, equals, text = (piece.strip() for piece in pair.partition("="))
-        if not (key and equals):
-            ignored.append(f"{name}: {pair.strip()[:40]!r} is not name=value")
-            continue
-        metadata.setdefault(key.lower(), (key, text))
-        if text and key.lower() in CATEGORIES:
-            found.setdefault("tag", (name, text))
+_NAMED = {
+    "tag": "the tag",
+    "metadata": "metadata",
+    "stream": "the stream",
+    "track_opens": "open tracking",
+    "track_links": "link tracking",
+    "configuration_set": "the configuration set",
+    "identity_arn": "the identity",
+    "list_management": "list management",
+    "tenant": "the tenant",
+}
 
 
-def _understood(found: Mapping[str, tuple[str, str]], metadata: Mapping[str, str], ignored: list[str]) -> Directives:
-    refused: list[str] = []
+def left_out(asked: Directives, *taken: str) -> tuple[str, ...]:
+    """A phrase, fit for a cosmetic Loss, for each directive that was given and is not among the field names `taken`, and for each
+    control header that nobody knows. Nothing is said of a template: mail without it would be another, which is to be refused."""
 
-    def text(directive: str) -> str:
-        return found.get(directive, ("", ""))[1]
+    def told(directive: str) -> str:
+        value = getattr(asked, directive)
+        if directive == "metadata":
+            more = f" and {len(value) - _TOLD} more" if len(value) > _TOLD else ""
+            return ", ".join(repr(key[:40]) for key in [*value][:_TOLD]) + more
+        if directive == "track_opens":
+            return "" if value is None else str(value).lower()
+        return repr(value[:40]) if value else ""
 
-    def switch(directive: str) -> bool | None:
-        name, value = found.get(directive, ("", ""))
+    phrases = ((what, told(directive)) for directive, what in _NAMED.items() if directive not in taken)
+    unknown = (f"the control header {name} is left out: relay does not know it" for name in asked.unknown)
+    return (*(f"{what} {text} is left out" for what, text in phrases if text), *unknown)
+
+
+def contact_list(options: str) -> tuple[str, str] | None:
+    """Contact list and topic ("" for none) of `list_management`, as Amazon SES writes it or as client libraries do; None where it
+    is neither."""
+    match = _LIST.fullmatch(options)
+    return (match[1], match[2] or "") if match else None
+
+
+class _Reader:
+    """Gathers the directives dialect by dialect, the strongest first."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[str, str]] = {}  # directive -> (field name, value)
+        self._spoken: dict[str, str] = {}
+        self._metadata: dict[str, tuple[str, str]] = {}  # key in lower case -> (key, value)
+        self._ignored: list[str] = []
+        self._refused: list[str] = []
+        self._unknown: dict[str, None] = {}
+
+    def gather(self, fields: Sequence[tuple[str, bytes]], dialect: str) -> None:
+        """The directives in one dialect."""
+        prefix, names = _NAMES[dialect]
+        given: dict[str, list[tuple[str, str]]] = {}  # directive -> its fields
+        metadata: list[tuple[str, str, str]] = []  # field name, key, value
+        for name, whole in fields:
+            if not name.startswith(prefix):
+                continue
+            value = header.text(header.value(whole))
+            below = name.removeprefix(prefix)
+            if dialect in _WITH_METADATA and below.startswith(_METADATA) and below != _METADATA:
+                spelt = whole.partition(b":")[0].decode("ascii").strip()
+                metadata.append((name, spelt[len(prefix + _METADATA) :], value))
+            elif below not in names:
+                self._unknown[name] = None
+            elif value and names[below]:
+                given.setdefault(names[below], []).append((name, value))
+        # A list, which some write as a field for each of its members.
+        tags = given.pop("message_tags", [])
+        variables = given.pop("variables", [])
+        metadata += [pair for name, value in tags for pair in self._pairs(name, value)]
+        metadata += [pair for name, value in variables for pair in self._values(name, value)]
+        self._take(dialect, given, metadata, categories=bool(tags))
+
+    def _take(
+        self, dialect: str, given: Mapping[str, list[tuple[str, str]]], metadata: list[tuple[str, str, str]], *, categories: bool
+    ) -> None:
+        """Keep what no stronger dialect has said."""
+        before = set(self._metadata)
+        for name, key, value in metadata:
+            if categories and value and key.lower() in CATEGORIES and "tag" not in given:
+                self._keep("tag", dialect, name, value)
+            kept = self._metadata.setdefault(key.lower(), (key, value))
+            if kept[1] != value and key.lower() not in before:
+                self._ignored.append(f"{name}: of {key[:40]!r} only the first value is taken")
+        for directive, fields in given.items():
+            self._keep(directive, dialect, *fields[0])
+        if self._spoken.get("tag") == dialect:
+            self._number(given.get("tag", [])[1:])
+
+    def _keep(self, directive: str, dialect: str, name: str, value: str) -> None:
+        if directive not in self._found:
+            self._found[directive] = (name, value)
+            self._spoken[directive] = dialect
+
+    def _number(self, more: list[tuple[str, str]]) -> None:
+        """A message has one tag: further ones become metadata."""
+        for number, (name, value) in enumerate(more, 2):
+            if self._metadata.setdefault(f"tag{number}", (f"tag{number}", value))[1] == value:
+                self._ignored.append(f"{name}: of several the first is the tag; {value[:40]!r} becomes metadata tag{number}")
+            else:
+                self._ignored.append(f"{name}: of several the first is the tag; {value[:40]!r} is left out")
+
+    def _pairs(self, name: str, value: str) -> list[tuple[str, str, str]]:
+        """Message tags of Amazon SES: `name=value, name=value`."""
+        found = []
+        for pair in value.split(","):
+            key, equals, text = (piece.strip() for piece in pair.partition("="))
+            if key and equals:
+                found.append((name, key, text))
+            else:
+                self._ignored.append(f"{name}: {pair.strip()[:40]!r} is not name=value")
+        return found
+
+    def _values(self, name: str, value: str) -> list[tuple[str, str, str]]:
+        """Custom variables of Mailtrap: one JSON object. Numbers keep their spelling; of a list Mailtrap takes the first value."""
+        try:
+            parsed = json.loads(value, parse_constant=_no_constant, parse_int=str, parse_float=str)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            self._ignored.append(f"{name} is not a JSON object")
+            return []
+        found = []
+        for key, given in parsed.items():
+            one = given[0] if isinstance(given, list) and given else given
+            plain = str(one).lower() if isinstance(one, bool) else one
+            cleaned = _clean(key)
+            if not isinstance(plain, str) or not cleaned:
+                self._ignored.append(f"{name}: {cleaned[:40]!r} is no text, number or truth value")
+                continue
+            if one is not given and len(given) > 1:
+                self._ignored.append(f"{name}: of the list {cleaned[:40]!r} only the first value is taken")
+            found.append((name, cleaned, _clean(plain)))
+        return found
+
+    def _text(self, directive: str) -> str:
+        return self._found.get(directive, ("", ""))[1]
+
+    def _switch(self, directive: str) -> bool | None:
+        name, value = self._found.get(directive, ("", ""))
         if value and value.lower() not in _YES | _NO:
-            ignored.append(f"{name}: {value[:40]!r} is neither true nor false")
+            self._ignored.append(f"{name}: {value[:40]!r} is neither true nor false")
             return None
         return value.lower() in _YES if value else None
 
-    def links() -> str:
-        name, value = found.get("track_links", ("", ""))
+    def _links(self) -> str:
+        name, value = self._found.get("track_links", ("", ""))
         choices = {
             **{choice.lower(): choice for choice in LINK_TRACKING},
             **dict.fromkeys(_YES, "HtmlAndText"),
             **dict.fromkeys(_NO, "None"),
         }
         if value and value.lower() not in choices:
-            ignored.append(f"{name}: {value[:40]!r} is none of {', '.join(LINK_TRACKING)}")
+            self._ignored.append(f"{name}: {value[:40]!r} is none of {', '.join(LINK_TRACKING)}")
         return choices.get(value.lower(), "")
 
-    def model() -> Mapping[str, object] | None:
-        name, value = found.get("template_model", ("", ""))
+    def _model(self) -> Mapping[str, object] | None:
+        name, value = self._found.get("template_model", ("", ""))
         try:
             parsed = json.loads(value, parse_constant=_no_constant) if value else {}
         except (ValueError, RecursionError):
             parsed = None
         if not isinstance(parsed, dict):
-            refused.append(f"{name} is not a JSON object")
+            self._refused.append(f"{name} is not a JSON object")
             return None
         return parsed if value else None
 
-    return Directives(
-        tag=text("tag"),
-        metadata=metadata,
-        stream=text("stream"),
-        track_opens=switch("track_opens"),
-        track_links=links(),
-        template=text("template"),
-        template_model=model(),
-        inline_css=switch("inline_css"),
-        configuration_set=text("configuration_set"),
-        identity_arn=text("identity_arn"),
-        list_management=text("list_management"),
-        tenant=text("tenant"),
-        refused=tuple(refused),
-        ignored=tuple(ignored),
-    )
+    def understood(self) -> Directives:
+        """What was gathered, as typed values."""
+        return Directives(
+            tag=self._text("tag"),
+            metadata=dict(self._metadata.values()),
+            stream=self._text("stream"),
+            track_opens=self._switch("track_opens"),
+            track_links=self._links(),
+            template=self._text("template"),
+            template_model=self._model(),
+            inline_css=self._switch("inline_css"),
+            configuration_set=self._text("configuration_set"),
+            identity_arn=self._text("identity_arn"),
+            list_management=self._text("list_management"),
+            tenant=self._text("tenant"),
+            refused=tuple(self._refused),
+            ignored=tuple(self._ignored),
+            unknown=tuple(self._unknown),
+            spoken=self._spoken,
+        )
+
+
+def _clean(text: str) -> str:
+    """A text out of JSON, which may hold line ends and lone surrogates, as a header value would be read."""
+    return header.text(text.encode("utf-8", "replace"))
 
 
 def _no_constant(name: str) -> Never:

@@ -94,6 +94,7 @@ _SES: Sequence[tuple[str, Row]] = (
             Verdict.PAUSE, "4.7.1", mend="the account of this key does not use Amazon SES in this region: sign up there, or correct region"
         ),
     ),
+    (r"Message is too long", Row(Verdict.PERM_MSG, "5.3.4")),
     (
         r"Temporary (?:authentication|service) failure",
         Row(Verdict.PAUSE, "4.3.0", mend="Amazon could not check the login just now: if it goes on, look at the AWS health dashboard"),

@@ -32,7 +32,7 @@ ROWS = [
     ("ses", "mail", "530 Authentication required", Verdict.PAUSE, "4.3.5", ""),
     ("ses", "auth", "535 Authentication Credentials Invalid", Verdict.PAUSE, "4.7.8", ""),
     ("ses", "auth", "535 Account not subscribed to SES", Verdict.PAUSE, "4.7.1", ""),
-    ("ses", "dot", "552 Message is too long.", Verdict.PERM_MSG, "5.6.0", ""),
+    ("ses", "dot", "552 Message is too long.", Verdict.PERM_MSG, "5.3.4", ""),
     ("ses", "mail", "553 <x> Invalid email address", Verdict.PERM_MSG, "5.6.0", ""),
     ("ses", "rcpt", "553 <x> address unknown", Verdict.PERM_RCPT, "5.1.1", ""),
     (

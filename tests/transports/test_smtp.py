@@ -181,6 +181,20 @@ async def test_smtputf8() -> None:
     assert (outcome.verdict, outcome.status, outcome.own) == (Verdict.PERM_MSG, "5.6.7", True)
 
 
+async def test_an_international_domain_without_smtputf8() -> None:
+    """A domain has a form that every server takes, so only a local part that is not ASCII needs SMTPUTF8."""
+    one = job("a@ex\u00e4mple.net", Recipient("b@example.net"), sender="app@ex\u00e4mple.com")
+    server = SmtpServer()
+    async with talking(server) as transport:
+        found = await send(transport, one)
+        assert (await only(transport, job("a@-\u00e4-.net"))).status == "5.6.7"
+    assert {"a@ex\u00e4mple.net": Verdict.OK, "b@example.net": Verdict.OK} == {
+        address: outcome.verdict for address, outcome in found.items()
+    }
+    assert b"<app@xn--exmple-cua.com>" in server.mails[0].mail
+    assert [b"<a@xn--exmple-cua.net>", b"<b@example.net>"] == server.mails[0].rcpts
+
+
 async def test_larger_than_announced_size() -> None:
     """A message over the announced SIZE is refused by ourselves; the server never hears of it."""
     server = SmtpServer(extensions=("SIZE 50", "PIPELINING"))

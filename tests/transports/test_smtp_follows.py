@@ -55,7 +55,7 @@ ROWS = [
     Follows("ses", "mail", "530 Authentication required", Verdict.PAUSE, "4.3.5", PAUSED),
     Follows("ses", "auth", "535 Authentication Credentials Invalid", Verdict.PAUSE, "4.7.8", PAUSED),
     Follows("ses", "auth", "535 Account not subscribed to SES", Verdict.PAUSE, "4.7.1", PAUSED),
-    Follows("ses", "dot", "552 Message is too long.", Verdict.PERM_MSG, "5.6.0", bounced=True),
+    Follows("ses", "dot", "552 Message is too long.", Verdict.PERM_MSG, "5.3.4", bounced=True),
     Follows("ses", "mail", f"553 <{SENDER}> Invalid email address", Verdict.PERM_MSG, "5.6.0", bounced=True),
     Follows("ses", "rcpt", f"553 <{BOB}> address unknown", Verdict.PERM_RCPT, "5.1.1", bounced=True),
     Follows("ses", "dot", "554 Access denied: User arn:aws:iam::1:user/x is not authorized", Verdict.PAUSE, "4.7.1", PAUSED),

@@ -7,17 +7,19 @@ import base64
 import smtplib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay import edits
 from relay.errors import CannotCarry
-from relay.model import Client, Job, Notify, Outcome, Recipient, Verdict
-from relay.transports import presets
+from relay.model import Client, Facts, Job, Notify, Outcome, Recipient, Verdict
+from relay.transports import presets, refused
 from relay.transports.presets import Preset
 from relay.transports.smtp import Smtp, SmtpSettings, by_preset
 from tests.jobs import job
@@ -243,7 +245,7 @@ async def test_mechanism_asked_for_is_not_offered() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "expected"),
     [
-        ("ses", b"X-SES-MESSAGE-TAGS: a=1\r\nX-PM-Tag: t\r\n", b"X-SES-MESSAGE-TAGS: a=1, relay-id=%b\r\n"),
+        ("ses", b"X-SES-MESSAGE-TAGS: a=1\r\nX-PM-Tag: t\r\n", b"X-SES-MESSAGE-TAGS: a=1, category=t, relay-id=%b\r\n"),
         (
             "postmark",
             b"X-PM-Tag: t\r\nX-SES-Tenant: x\r\n",
@@ -543,12 +545,219 @@ async def test_preview_of_what_cannot_go(monkeypatch: pytest.MonkeyPatch) -> Non
     assert caught.value.status == "5.6.7"
 
 
-async def test_the_preview_names_what_is_not_translated() -> None:
-    """Another vendor's control headers get lost by SMTP where the listener obeys them; the provider's own do not."""
-    data = b"From: app@example.com\r\nX-PM-Tag: order\r\nX-SES-CONFIGURATION-SET: mail\r\nX-Relay-Tag: order\r\n\r\nhello\r\n"
-    ses = Smtp(by_preset(presets.ses("eu-west-1", "AKIDEXAMPLE0123456789", "fake"), provider="ses", hostname="relay.test"))
+async def test_the_preview_names_what_cannot_be_said() -> None:
+    """What an app asks for in another vendor's words and this door has none for is named, where the listener obeys them."""
+    data = b"From: app@example.com\r\nX-PM-Tag: order\r\nX-PM-TrackOpens: true\r\nX-SES-CONFIGURATION-SET: mail\r\n\r\nhello\r\n"
+    ses = Smtp(by_preset(SES, provider="ses", hostname="relay.test"))
     [shown] = await ses.preview(job(data=data))
-    lost = "the control header {} is left out: it is not translated by SMTP"
-    assert [lost.format("x-pm-tag"), lost.format("x-relay-tag")] == [loss.what for loss in shown.losses]
+    assert [("cosmetic", "open tracking true is left out")] == [(loss.grade, loss.what) for loss in shown.losses]
+    assert b"X-SES-CONFIGURATION-SET: mail\r\nX-SES-MESSAGE-TAGS: category=order, relay-id=" in shown.body
     [ignored] = await ses.preview(replace(job(data=data), listener="lan"))
     assert () == ignored.losses
+    smarthost = Smtp(SmtpSettings("p", "mail.example.net", 25, "relay.test", tls="none"))
+    [shown] = await smarthost.preview(job(data=data))
+    assert ["the tag 'order' is left out", "open tracking true is left out", "the configuration set 'mail' is left out"] == [
+        loss.what for loss in shown.losses
+    ]
+
+
+async def test_streams_of_the_configuration(tmp_path: Path) -> None:
+    """A stream asked for by another provider's name goes by the name that the configuration gives it here."""
+    server = SmtpServer()
+    async with door(SES, server, tmp_path, streams={"news": "bulk-set"}) as transport:
+        [one] = await transport.prepare(controlled(b"X-PM-Message-Stream: News\r\n"))
+        assert ("domain=example.com", "configuration_set=bulk-set") == tuple(transport.identity(one))
+        assert [Verdict.OK] == [outcome.verdict for outcome in (await transport.attempt([one])).values()]
+    assert b"X-SES-CONFIGURATION-SET: bulk-set\r\n" in server.mails[0].message
+
+
+@pytest.mark.parametrize("name", [*ALL, "smarthost"])
+async def test_a_template_does_not_go_by_smtp(name: str) -> None:
+    """No server knows the app's templates: another transport of the route may."""
+    settings = (
+        by_preset(ALL[name], provider="p", hostname="h") if name in ALL else SmtpSettings("p", "mail.example.net", 25, "h", tls="none")
+    )
+    with pytest.raises(CannotCarry, match="a template is asked for, and by SMTP the message goes as it is") as caught:
+        await Smtp(settings).prepare(job(data=b"From: app@example.com\r\nX-Relay-Template: welcome\r\n\r\n"))
+    assert "5.6.3" == caught.value.status
+
+
+# What is looked at before anything is sent: Postmark takes all by SMTP, and tells of a refusal by an event only.
+
+
+def with_file(name: str, **header: str) -> bytes:
+    """A message with a file of this name."""
+    fields = "".join(f"{key}: {value}\r\n" for key, value in {"From": "app@example.com", **header}.items())
+    part = f"Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename={name}\r\n\r\nx\r\n"
+    return f"{fields}Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{part}--b--\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "reason"),
+    [
+        (POSTMARK, "Report.EXE", "Postmark takes no attachment of type .exe (Report.EXE)"),
+        (POSTMARK, "page.hta.", "Postmark takes no attachment of type .hta (page.hta.)"),
+        (SES, "macro.xnk", "Amazon SES takes no attachment of type .xnk (macro.xnk)"),
+        (POSTMARK, "program.ps1", ""),
+        (SES, "exe", ""),
+        (MAILTRAP, "x.exe", ""),
+        (PAUBOX, "x.exe", ""),
+    ],
+)
+async def test_files_that_a_provider_blocks(preset: Preset, name: str, reason: str) -> None:
+    """A file of a blocked type is found here: one server would refuse it, the other drop the mail without a word."""
+    transport = Smtp(by_preset(preset, provider="p", hostname="h"))
+    data = with_file(name)
+    if reason:
+        with pytest.raises(CannotCarry) as caught:
+            await transport.prepare(job(data=data))
+        assert ((reason,), "5.6.3") == (caught.value.reasons, caught.value.status)
+    else:
+        assert 1 == len(await transport.prepare(job(data=data)))
+
+
+async def test_a_message_that_is_one_file() -> None:
+    """A message without parts can be a file too; plain text is not even read."""
+    transport = Smtp(by_preset(POSTMARK, provider="p", hostname="h"))
+    alone = b"From: app@example.com\r\nContent-Type: text/plain; name=run.bat\r\n\r\nx\r\n"
+    with pytest.raises(CannotCarry, match=r"no attachment of type \.bat"):
+        await transport.prepare(job(data=alone))
+    unread = replace(job(), message=Unread(job().message.header, Facts(1000, eight_bit=False, longest_line=70)))
+    assert 1 == len(await transport.prepare(unread))
+    assert 1 == len(await Smtp(by_preset(MAILTRAP, provider="p", hostname="h")).prepare(unread))
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A stored message of which only the header may be looked at."""
+
+    header: bytes
+    facts: Facts
+
+    async def read(self) -> bytes:
+        """The octets, which nobody needs."""
+        raise AssertionError("read")
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The octets, which nobody needs."""
+        raise AssertionError("read")
+
+
+async def test_long_lines_that_amazon_ses_refuses(tmp_path: Path) -> None:
+    """It takes no lines over 998 octets: they are re-encoded, beside a signed part too, and where they are signed another
+    provider of the route may carry the message."""
+    eight_bit = "--b\r\nContent-Type: multipart/signed; boundary=c\r\n\r\n--c\r\n\r\n\u00e9\r\n--c\r\n\r\nx\r\n--c--\r\n".encode()
+    top = b"From: app@example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    beside = top + eight_bit + b"--b\r\n\r\n" + b"z" * 2000 + b"\r\n--b--\r\n"
+    signed = b"From: app@example.com\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n" + b"z" * 2000 + b"\r\n--b--\r\n"
+    server = SmtpServer()
+    async with door(SES, server, tmp_path) as transport:
+        assert (await only(transport, job(data=beside))).verdict is Verdict.OK
+        with pytest.raises(CannotCarry, match="Amazon SES takes no lines over 998 octets, and ") as caught:
+            await transport.prepare(job(data=signed))
+    assert "5.6.3" == caught.value.status
+    assert eight_bit in server.mails[0].message
+    assert max(map(len, server.mails[0].message.split(b"\r\n"))) <= 998
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"Subject: x\r\n\r\n", "there is no From address"),
+        (b"From: a@example.com, b@example.com\r\n\r\n", "there is more than one From address, and Postmark keeps one"),
+        (b"From: a@example.com\r\nFrom: b@example.com\r\n\r\n", "there is more than one From address, and Postmark keeps one"),
+        (b'From: "a b"@example.com\r\n\r\n', "the From address is not one that Postmark takes"),
+        (b"From: " + b"x" * 240 + b" <a@example.com>\r\n\r\n", "the From field has 256 characters; Postmark takes 255"),
+        (b"From: a@example.com\r\nSubject: " + b"long " * 400 + b"s\r\n\r\n", "the Subject field has 2001 characters; Postmark takes 2000"),
+    ],
+)
+async def test_headers_that_postmark_drops(data: bytes, reason: str) -> None:
+    """What its API refuses, Postmark's SMTP takes and drops; the others get such mail and say themselves what they take."""
+    with pytest.raises(CannotCarry) as caught:
+        await Smtp(by_preset(POSTMARK, provider="p", hostname="h")).prepare(job(data=data))
+    assert ((reason,), "5.6.3") == (caught.value.reasons, caught.value.status)
+    assert 1 == len(await Smtp(by_preset(MAILTRAP, provider="p", hostname="h")).prepare(job(data=data)))
+
+
+async def test_a_message_beyond_what_is_taken_apart() -> None:
+    """Where there are more parts than are looked at the provider looks itself."""
+    data = b"From: a@example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 1001 + b"--b--\r\n"
+    assert 1 == len(await Smtp(by_preset(POSTMARK, provider="p", hostname="h")).prepare(job(data=data)))
+
+
+@pytest.mark.parametrize(("size", "fits"), [(5 * 1024 * 1024, True), (5 * 1024 * 1024 + 1, False)])
+async def test_a_body_too_large_for_postmark(size: int, fits: bool) -> None:
+    """Text and HTML have a limit of their own, by the decoded octets; files do not."""
+    text = b"x" * 76 + b"=\r\n"
+    count, rest = divmod(size, 76)
+    top = b"From: a@example.com\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    transport = Smtp(by_preset(POSTMARK, provider="p", hostname="h"))
+    if fits:
+        assert 1 == len(await transport.prepare(job(data=top + text * count + b"x" * rest)))
+        return
+    with pytest.raises(CannotCarry, match="the text/html body has 5,242,881 octets; Postmark takes 5,242,880") as caught:
+        await transport.prepare(job(data=top + text * count + b"x" * rest))
+    assert "5.3.4" == caught.value.status
+
+
+async def test_recipients_that_postmark_has_no_form_for(tmp_path: Path) -> None:
+    """One such address would lose the mail for all: its owner is refused, the others get theirs, and the preview says so."""
+    server = SmtpServer()
+    one = job("a@example.net", '"b c"@example.net', "d@[192.0.2.1]", "e@example.net")
+    async with door(POSTMARK, server, tmp_path) as transport:
+        found = await send(transport, one)
+        [preview] = await transport.preview(one)
+        with pytest.raises(CannotCarry, match="Postmark takes no recipient address of this form") as caught:
+            await transport.prepare(job('"b c"@example.net'))
+    assert "5.1.3" == caught.value.status
+    assert [Verdict.OK, Verdict.OK, Verdict.PERM_RCPT, Verdict.PERM_RCPT] == [outcome.verdict for outcome in found.values()]
+    refused = found['"b c"@example.net']
+    assert ("5.1.3", "relay", True) == (refused.status, refused.remote, refused.own)
+    assert [[b"<a@example.net>", b"<e@example.net>"]] == [mail.rcpts for mail in server.mails]
+    assert [("hard", '"b c"@example.net gets nothing: Postmark takes no recipient address of this form')] == [
+        (loss.grade, loss.what) for loss in preview.losses[:1]
+    ]
+    assert ("a@example.net", "e@example.net") == preview.recipients
+
+
+@pytest.mark.parametrize(
+    ("preset", "address", "expected"),
+    [
+        (SES, "\u00fc@example.net", False),
+        (SES, '"a b"@example.net', True),
+        (SES, "a@ex\u00e4mple.net", True),
+        (POSTMARK, "\u00fc@example.net", False),
+        (POSTMARK, "a@ex\u00e4mple.net", True),
+        (POSTMARK, "a@-\u00e4-.net", False),
+        (MAILTRAP, "\u00fc@example.net", True),
+        (MAILTRAP, "a@-\u00e4-.net", True),
+    ],
+)
+def test_forms_of_address(preset: Preset, address: str, expected: bool) -> None:
+    """Where nobody says what a provider takes, its server is asked."""
+    assert expected is refused.takes(preset.dialect, address)
+
+
+async def test_a_size_that_grows_in_sending(tmp_path: Path) -> None:
+    """Postmark announces twice what it keeps: the limit holds for the message as it leaves, too."""
+    text = b"From: a@example.com\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + "\u00e9".encode() * 300 + b"\r\n"
+    server = SmtpServer(extensions=("8BITMIME", "SIZE 20480000"))
+    async with door(replace(POSTMARK, max_size=800), server, tmp_path) as transport:
+        outcome = await only(transport, job(data=text))
+    assert (Verdict.PERM_MSG, "5.3.4") == (outcome.verdict, outcome.status)
+    assert "the server takes 800" in outcome.reply
+    assert [] == server.mails
+
+
+def test_the_largest_message_of_the_configuration() -> None:
+    """The configuration's size takes the place of the preset's."""
+    assert 10 * 1024 * 1024 == by_preset(POSTMARK, provider="p", hostname="h").max_size
+    assert 30_000_000 == by_preset(MAILTRAP, provider="p", hostname="h", max_size=30_000_000).max_size
+
+
+@given(st.sampled_from(["postmark", "ses", "mailtrap", ""]), st.binary(max_size=300))
+def test_whatever_comes_is_looked_at(dialect: str, octets: bytes) -> None:
+    """Looking for what a provider drops raises for no message."""
+    refused.by_header(dialect, octets)
+    refused.by_content(dialect, b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + octets)
+    refused.takes(dialect, octets.decode("latin-1"))

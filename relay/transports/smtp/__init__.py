@@ -21,13 +21,13 @@ from dataclasses import replace
 
 from relay.errors import CannotCarry
 from relay.fidelity import Loss
-from relay.model import Job, Kind, Outcome, Recipient
-from relay.transports import esmtp, net
-from relay.transports.base import Outcomes, Preview
+from relay.model import Job, Kind, Outcome, Recipient, Verdict
+from relay.transports import esmtp, net, refused
+from relay.transports.base import ALONE, Check, Outcomes, Preview, Share
 from relay.transports.conversation import CLOSING, Connection, Finding, Found, Refused, Trouble
-from relay.transports.smtp import opening
+from relay.transports.smtp import opening, probing
 from relay.transports.smtp.judging import About, blotted, judged, outcome
-from relay.transports.smtp.message import BEST, Plan, plan, transaction, untranslated, whole
+from relay.transports.smtp.message import BEST, Plan, look_inside, plan, sorted_out, transaction, whole
 from relay.transports.smtp.opening import trouble
 from relay.transports.smtp.settings import SmtpSettings, by_preset
 
@@ -42,7 +42,7 @@ class _Stale(Exception):
 class Smtp:
     """The transport. At most `concurrency` connections are kept between attempts."""
 
-    max_batch = 1
+    batching = ALONE
     carries_reports = True
 
     def __init__(self, settings: SmtpSettings) -> None:
@@ -65,8 +65,14 @@ class Smtp:
         """Split into transactions of at most `max_recipients`. What the server can take is known only once it is asked, apart
         from what its preset knows."""
         planned = plan(job, self._settings)
+        await look_inside(job, self._settings)
         size = 1 if planned.apart else self._settings.max_recipients
-        return [replace(job, recipients=job.recipients[at : at + size], plan=planned) for at in range(0, len(job.recipients), size)]
+        taken, others = sorted_out(job.recipients, self._settings)
+        refusal = replace(planned, refusal=refused.refusal(self._settings.dialect))
+        return [
+            *(replace(job, recipients=taken[at : at + size], plan=planned) for at in range(0, len(taken), size)),
+            *([replace(job, recipients=others, plan=refusal)] if others else []),
+        ]
 
     async def preview(self, job: Job) -> Sequence[Preview]:
         """The transactions for the job, with a server that takes 8 bits and UTF-8."""
@@ -74,12 +80,21 @@ class Smtp:
         scheme = "smtps" if settings.tls == "implicit" else "smtp"
         login = ("--user", "$SMTP_USERNAME:$SMTP_PASSWORD") if settings.username else ()  # a Postmark token is both
         found = []
-        for part in await self.prepare(job):
+        prepared = await self.prepare(job)
+        unsent = tuple(
+            Loss("hard", f"{one.address} gets nothing: {refusal}")
+            for part in prepared
+            if (refusal := _plan_of(part).refusal)
+            for one in part.recipients
+        )
+        for part in prepared:
             planned = _plan_of(part)
+            if planned.refusal:
+                continue
             try:
                 what = await transaction(part, planned, settings, BEST)
-            except Trouble as refused:
-                raise _cannot_carry(refused) from refused
+            except Trouble as error:
+                raise _cannot_carry(error) from error
             found.append(
                 Preview(
                     method="SMTP",
@@ -88,7 +103,7 @@ class Smtp:
                     body=await whole(what),
                     reverse_path=planned.reverse_path,
                     recipients=tuple(recipient.address for recipient in part.recipients),
-                    losses=tuple(Loss("cosmetic", loss) for loss in (*planned.losses, *untranslated(job, settings))),
+                    losses=(*(Loss("cosmetic", loss) for loss in planned.losses), *unsent),
                     login=(*(("--ssl-reqd",) if settings.tls == "starttls" else ()), *login),
                 )
             )
@@ -97,6 +112,14 @@ class Smtp:
     def identity(self, job: Job) -> Sequence[str]:
         """The sender's domains and the configuration set, for a dialect whose replies tell a bad identity from a bad account."""
         return _plan_of(job).identities
+
+    def share(self, job: Job) -> Share | None:
+        """None: each job has a transaction of its own."""
+        return None
+
+    async def probe(self) -> Sequence[Check]:
+        """Connection, certificate, login and extensions, on a connection of its own; MAIL is not said."""
+        return await probing.probe(self._settings)
 
     async def attempt(self, jobs: Sequence[Job]) -> Outcomes:
         """One transaction for each job."""
@@ -122,6 +145,9 @@ class Smtp:
         remote = net.remote(self._settings.host, None, self._settings.port)
         found: Found | None = None
         dsn = False
+        if refusal := _plan_of(job).refusal:
+            told = outcome("rcpt", Refused(Verdict.PERM_RCPT, "5.1.3", refusal), "relay")
+            return {(job.queue_id, recipient.address): told for recipient in job.recipients}
         try:
             if connection := self._reuse():
                 remote, dsn = connection.remote, "dsn" in connection.extensions
@@ -206,9 +232,9 @@ class Smtp:
         return found
 
 
-def _cannot_carry(refused: Trouble) -> CannotCarry:
-    assert isinstance(refused.finding, Refused)  # nothing else is found before a server is asked
-    return CannotCarry([refused.finding.text], refused.finding.status)
+def _cannot_carry(error: Trouble) -> CannotCarry:
+    assert isinstance(error.finding, Refused)  # nothing else is found before a server is asked
+    return CannotCarry([error.finding.text], error.finding.status)
 
 
 def _plan_of(job: Job) -> Plan:

@@ -9,14 +9,15 @@ RFC 5321, 6152 (8BITMIME), 6531 (SMTPUTF8), 1870 (SIZE).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from relay import address, edits, header, mailboxes, mime, reencoding
+from relay import address, directives, edits, header, mailboxes, mime, reencoding
 from relay.errors import CannotCarry
-from relay.model import Edit, Job, Message, Notify, Verdict
-from relay.transports import esmtp, presets, singles
+from relay.model import Edit, Job, Message, Notify, Recipient, Verdict
+from relay.transports import esmtp, refused, singles, stamps
 from relay.transports.conversation import SMALL, Refused, Transaction, Trouble
 from relay.transports.smtp.judging import domains
 from relay.transports.smtp.settings import SmtpSettings
@@ -30,15 +31,19 @@ _THREAD = 256 * 1024  # a message from this size on is re-encoded in a thread
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is known of a transaction before the server is asked. `senders` are the addresses of From, Sender and reverse-path, in
-    this order; `losses` are fields that the server takes once and that stand there more than once. `apart`: a transaction for each
-    recipient, because the server puts one contact's own link into the message."""
+    this order; `losses` are fields that the server takes once and that stand there more than once, and what of the control fields
+    it cannot be told. `stamped` are those that it gets where it takes 8 bits. `apart`: a transaction for each recipient, because the
+    server puts one contact's own link into the message. A plan with a `refusal`, which says why the provider takes no such
+    recipient, is never sent."""
 
     reverse_path: str
     substituted: bool = False  # the reverse-path is null, and the server needs a sender
     senders: tuple[str, ...] = ()
     configuration_set: str = ""
     losses: tuple[str, ...] = ()
+    stamped: bytes = b""
     apart: bool = False
+    refusal: str = ""
 
     @property
     def identities(self) -> tuple[str, ...]:
@@ -59,25 +64,47 @@ def plan(job: Job, settings: SmtpSettings) -> Plan:
         reverse_path, substituted = settings.bounce_from or "".join(authors[:1]), True
         if not reverse_path:
             reasons.append(("the server takes no null reverse-path, and neither bounce.from nor a From field names another", "5.1.7"))
-    once = _once(edits.apply(job.message.header, job.edits), settings)
-    reasons += [(reason, "5.6.3") for reason in once.reasons]
+    leaves = edits.apply(job.message.header, job.edits)
+    once, stamped = _once(leaves, settings), _stamped(job, settings, eight_bit=True)
+    reasons += [(reason, "5.6.3") for reason in (*once.reasons, *stamped.reasons, *refused.by_header(settings.dialect, leaves))]
     if reasons:
         raise CannotCarry([reason for reason, _ in reasons], reasons[0][1])
+    losses = (*once.losses, *stamped.losses)
     if not settings.dialect:
-        return Plan(reverse_path, substituted)
+        return Plan(reverse_path, substituted, losses=losses)
     senders = dict.fromkeys([*authors, *_named(job, "sender"), reverse_path])
-    stamped = _stamped(job, settings, eight_bit=True)
-    set_, apart = presets.configuration_set(stamped), presets.contact_list(stamped)
-    return Plan(reverse_path, substituted, tuple(senders), set_, once.losses, apart)
+    set_, apart = stamped.configuration_set, stamped.contact_list
+    return Plan(reverse_path, substituted, tuple(senders), set_, losses, stamped.fields, apart)
 
 
-def untranslated(job: Job, settings: SmtpSettings) -> tuple[str, ...]:
-    """A phrase for each control header that the listener obeys and this server would not: by SMTP only the provider's own dialect
-    is spoken."""
-    obeyed = settings.controls.get(job.listener, ()) if job.listener else presets.PREFIXES
-    prefixes = tuple(presets.PREFIXES[dialect] for dialect in obeyed if dialect != settings.dialect)
-    names = dict.fromkeys(name for name, _ in header.fields(job.message.header) if name.startswith(prefixes))
-    return tuple(f"the control header {name} is left out: it is not translated by SMTP" for name in names)
+async def look_inside(job: Job, settings: SmtpSettings) -> None:
+    """Raises CannotCarry for what the provider is known to refuse, or to drop, of a message's parts. Only a message that may hold
+    such a part is read."""
+    if settings.dialect not in refused.BLOCKED:
+        return
+    if settings.dialect == "ses" and job.message.facts.longest_line > header.MAX_LINE:
+        try:
+            await _converted(job, seven=False)
+        except mime.MimeError as error:
+            raise CannotCarry([f"Amazon SES takes no lines over {header.MAX_LINE} octets, and {error}"]) from error
+    with contextlib.suppress(mime.MimeError):
+        single = mime.parse(job.message.header)
+        if single.maintype == "text" and not single.filename and job.message.facts.size <= refused.POSTMARK_BODY:
+            return
+    data = await job.message.read()
+    look = functools.partial(refused.by_content, settings.dialect, data)
+    blocked, large = await asyncio.to_thread(look) if len(data) > _THREAD else look()
+    if blocked or large:
+        raise CannotCarry([*blocked, *large], "5.6.3" if blocked else "5.3.4")
+
+
+def sorted_out(recipients: Sequence[Recipient], settings: SmtpSettings) -> tuple[tuple[Recipient, ...], tuple[Recipient, ...]]:
+    """Those whose addresses the provider has a form for, and the others, for whom it would drop the whole message. Raises
+    CannotCarry where there are only others."""
+    taken = tuple(one for one in recipients if refused.takes(settings.dialect, one.address))
+    if not taken:
+        raise CannotCarry([refused.refusal(settings.dialect)], "5.1.3")
+    return taken, tuple(one for one in recipients if one not in taken)
 
 
 def _once(block: bytes, settings: SmtpSettings) -> singles.Reduced:
@@ -91,14 +118,15 @@ def _named(job: Job, name: str) -> list[str]:
     return [box.address for box in mailboxes.parse(value) if address.valid(box.address)]
 
 
-def _stamped(job: Job, settings: SmtpSettings, *, eight_bit: bool) -> bytes:
-    controls = settings.controls.get(job.listener, ()) if job.listener else None
-    return presets.stamp(
+def _stamped(job: Job, settings: SmtpSettings, *, eight_bit: bool) -> stamps.Stamped:
+    return stamps.stamp(
         settings.dialect,
         job.message.header,
         job.queue_id,
-        obeyed=presets.obeys(settings.dialect, controls),
+        obeyed=directives.obeyed(settings.controls, job.listener),
         defaults=settings.defaults,
+        streams=settings.streams,
+        stream=settings.stream,
         eight_bit=eight_bit,
     )
 
@@ -107,7 +135,12 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
     """What to say to a server with these extensions. Raises Trouble with Refused when they do not suffice."""
     message, facts = job.message, job.message.facts
     envelope = replace(job.envelope, reverse_path=planned.reverse_path) if planned.substituted else job.envelope
-    utf8 = esmtp.needs_smtputf8(envelope, job.recipients, message.header)
+    recipients = job.recipients
+    utf8 = esmtp.needs_smtputf8(envelope, recipients, message.header)
+    if utf8 and "smtputf8" not in extensions:
+        envelope = replace(envelope, reverse_path=_a_labels(envelope.reverse_path))
+        recipients = tuple(replace(one, address=_a_labels(one.address)) for one in recipients)
+        utf8 = esmtp.needs_smtputf8(envelope, recipients, message.header)
     if utf8 and "smtputf8" not in extensions:
         raise Trouble("mail", Refused(Verdict.PERM_MSG, "5.6.7", "the message needs SMTPUTF8, which the server does not offer"))
     block, eight_bit = message.header, facts.eight_bit
@@ -119,11 +152,13 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
         block, body = converted
         eight_bit = eight_bit and not (block.isascii() and body.isascii())
         length = len(body)
-    stamped = _stamped(job, settings, eight_bit="8bitmime" in extensions)
+    stamped = planned.stamped
+    if "8bitmime" not in extensions and not stamped.isascii():
+        stamped = _stamped(job, settings, eight_bit=False).fields
     eight_bit = eight_bit or not stamped.isascii()
     block = stamped + reencoding.folded(_once(edits.apply(block, job.edits), settings).block)
     size = len(block) + length
-    limit = esmtp.size_limit(extensions)
+    limit = min(filter(None, (esmtp.size_limit(extensions), settings.max_size)), default=0)
     if limit and size > limit:
         raise Trouble("mail", Refused(Verdict.PERM_MSG, "5.3.4", f"the message has {size} octets; the server takes {limit}"))
     if body is None:
@@ -131,9 +166,20 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
         body = (await message.read())[skip:] if size <= SMALL else _after(message, skip)
     mail = esmtp.mail(envelope, extensions, size=size, eight_bit=eight_bit, utf8=utf8)
     # Mail with a null reverse-path asks for no notification, and must not begin to because it gets a sender (RFC 3461 §4.1).
-    told = [replace(one, notify=frozenset({Notify.NEVER})) for one in job.recipients] if planned.substituted else job.recipients
+    told = [replace(one, notify=frozenset({Notify.NEVER})) for one in recipients] if planned.substituted else recipients
     rcpts = [esmtp.rcpt(recipient, extensions) for recipient in told]
     return Transaction(mail, rcpts, block, body, size)
+
+
+def _a_labels(one: str) -> str:
+    """The address with its domain as a server without SMTPUTF8 takes it; as it is where that cannot be (RFC 5890 §2.3.2.1)."""
+    if one.isascii():
+        return one
+    local, domain = address.split(one)
+    try:
+        return f"{local}@{address.domain_ascii(domain)}"
+    except address.AddressError:
+        return one
 
 
 async def whole(what: Transaction) -> bytes:
@@ -145,14 +191,22 @@ async def whole(what: Transaction) -> bytes:
 async def _seven_bit(job: Job, seven: bool, must: bool) -> tuple[bytes, bytes] | None:
     """Header block and rest of the message with lines of 998 octets, and 7 bits where these are wanted (`seven`); None when it
     goes as it is: there is nothing to do, or it may not be touched. Raises Trouble where it `must`."""
+    for wanted in (True, False) if seven else (False,):
+        if not wanted and job.message.facts.longest_line <= header.MAX_LINE:
+            break
+        try:
+            return await _converted(job, wanted)
+        except mime.MimeError as error:
+            if must:
+                raise Trouble("mail", Refused(Verdict.PERM_MSG, "5.6.3", f"8BITMIME is not offered, and {error}")) from error
+    return None
+
+
+async def _converted(job: Job, seven: bool) -> tuple[bytes, bytes] | None:
+    """As `_seven_bit`. Raises MimeError where the message may not be touched."""
     data = await job.message.read()
-    try:
-        convert = functools.partial(_convert, data, job.message.header, job.edits, seven)
-        return await asyncio.to_thread(convert) if len(data) > _THREAD else convert()
-    except mime.MimeError as error:
-        if must:
-            raise Trouble("mail", Refused(Verdict.PERM_MSG, "5.6.3", f"8BITMIME is not offered, and {error}")) from error
-        return None
+    convert = functools.partial(_convert, data, job.message.header, job.edits, seven)
+    return await asyncio.to_thread(convert) if len(data) > _THREAD else convert()
 
 
 def _convert(data: bytes, stored: bytes, changes: Sequence[Edit], seven: bool) -> tuple[bytes, bytes] | None:

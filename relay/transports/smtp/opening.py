@@ -24,7 +24,7 @@ _NO_EHLO = frozenset({500, 502, 504})
 _OURS = {"auth": "this host's OpenSSL refuses MD5, which AUTH CRAM-MD5 takes"}  # what a ValueError at a stage comes from
 
 
-class _Client(aiosmtplib.SMTP):
+class Client(aiosmtplib.SMTP):
     """The library's client, with its mechanisms in our order, and with the stage."""
 
     AUTH_METHODS = MECHANISMS
@@ -45,9 +45,9 @@ def trouble(stage: str, error: Exception) -> Trouble:
     return Trouble(stage, Lost(f"cannot connect: {why}" if stage in ("connect", "tls") else why))
 
 
-async def connection(settings: SmtpSettings) -> Connection:
-    """A connection on which MAIL can be said. Raises Trouble."""
-    client = _Client(
+def client_for(settings: SmtpSettings) -> Client:
+    """A client that is not connected yet."""
+    return Client(
         hostname=settings.host,
         port=settings.port,
         local_hostname=settings.hostname,
@@ -55,16 +55,26 @@ async def connection(settings: SmtpSettings) -> Connection:
         use_tls=settings.tls == "implicit",
         start_tls=False,
     )
+
+
+async def open_up(client: Client, settings: SmtpSettings) -> None:
+    """Bring the client to where MAIL can be said. Raises Trouble; the client is left as it is then, for a look at it."""
     try:
         async with asyncio.timeout(settings.timeout):
             await _greet(client, settings)
             if settings.username:
                 await _login(client, settings)
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-        _drop(client)
         raise trouble(client.stage, error) from error
+
+
+async def connection(settings: SmtpSettings) -> Connection:
+    """A connection on which MAIL can be said. Raises Trouble."""
+    client = client_for(settings)
+    try:
+        await open_up(client, settings)
     except BaseException:
-        _drop(client)
+        drop(client)
         raise
     transport = cast(asyncio.Transport, client.transport)
     remote = net.remote(settings.host, transport.get_extra_info("peername"), settings.port)
@@ -72,7 +82,7 @@ async def connection(settings: SmtpSettings) -> Connection:
     return Connection(transport, remote, extensions, timeout=settings.timeout, dot_timeout=settings.dot_timeout)
 
 
-async def _greet(client: _Client, settings: SmtpSettings) -> None:
+async def _greet(client: Client, settings: SmtpSettings) -> None:
     """Connect, EHLO, and TLS as configured."""
     if settings.tls != "none":
         try:
@@ -95,7 +105,7 @@ async def _greet(client: _Client, settings: SmtpSettings) -> None:
         await client.ehlo()
 
 
-async def _login(client: _Client, settings: SmtpSettings) -> None:
+async def _login(client: Client, settings: SmtpSettings) -> None:
     """By the mechanism of the settings, or by the first of ours that is offered; the next one where the server does not know it."""
     client.stage = "auth"
     wanted = MECHANISMS if settings.login == "auto" else (settings.login,)
@@ -117,7 +127,8 @@ async def _login(client: _Client, settings: SmtpSettings) -> None:
     await log_in[last](settings.username.encode(), settings.password.encode())
 
 
-def _drop(client: _Client) -> None:
+def drop(client: Client) -> None:
+    """Cut the client's connection, if it has one."""
     transport = client.transport
     client.close()
     if transport:

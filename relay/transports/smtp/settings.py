@@ -21,8 +21,9 @@ class SmtpSettings:
     one transaction, `max_messages` one connection, `max_size` the octets of a message (0: the server says).
 
     `login` is the one mechanism to log in by, or `auto`: PLAIN, LOGIN or CRAM-MD5, the first that is offered. `dialect`,
-    `defaults`, `needs_sender` and `seven_bit` are those of a Preset. `bounce_from` takes the place of a null reverse-path where
-    the server needs a sender. `controls` says which dialects each listener obeys: one not named obeys none.
+    `defaults`, `stream`, `needs_sender` and `seven_bit` are those of a Preset. `bounce_from` takes the place of a null
+    reverse-path where the server needs a sender. `controls` says which dialects each listener obeys: one not named obeys none.
+    `streams` says what the streams and configuration sets of other providers are here.
     """
 
     provider: str
@@ -43,10 +44,12 @@ class SmtpSettings:
     idle: float = 10.0
     dialect: str = ""
     defaults: tuple[tuple[str, str], ...] = ()
+    stream: str = ""
     needs_sender: bool = False
     seven_bit: bool = False
     bounce_from: str = ""
     controls: Mapping[str, Collection[str]] = field(default_factory=dict)
+    streams: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.tls == "none" and self.username and not net.is_loopback(self.host):
@@ -65,9 +68,12 @@ def by_preset(
     concurrency: int = 10,
     bounce_from: str = "",
     controls: Mapping[str, Collection[str]] | None = None,
+    streams: Mapping[str, str] | None = None,
+    max_size: int = 0,
 ) -> SmtpSettings:
     """The settings for a provider's door; `host` and `port` are for those who must go another way. Never without TLS: implicit on
-    465 and 2465, by STARTTLS on all other ports. No more connections than the provider takes."""
+    465 and 2465, by STARTTLS on all other ports. No more connections than the provider takes. `max_size` is the preset's where
+    it is 0."""
     port = preset.port if port is None else port
     return SmtpSettings(
         provider=provider,
@@ -82,11 +88,13 @@ def by_preset(
         concurrency=min(concurrency, preset.connections or concurrency),
         max_recipients=preset.max_recipients,
         max_messages=preset.max_messages,
-        max_size=preset.max_size,
+        max_size=max_size or preset.max_size,
         dialect=preset.dialect,
         defaults=preset.defaults,
+        stream=preset.stream,
         needs_sender=preset.needs_sender,
         seven_bit=preset.seven_bit,
         bounce_from=bounce_from,
         controls=controls or {},
+        streams=streams or {},
     )
