@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from relay import directives, edits, header, mime
 from relay.errors import CannotCarry
 from relay.model import Client, Edit, EditKind, Envelope, Facts, Outcome, Recipient, Verdict
-from relay.transports import singles
+from relay.transports import refused, singles
+from relay.transports.base import ALONE
 from relay.transports.http import Http
 from relay.transports.ses import Payload, Ses, SesSettings, payload
-from relay.transports.ses.request import BLOCKED_ENDINGS, MAX_MESSAGE
+from relay.transports.ses.request import MAX_MESSAGE
 from relay.transports.ses.sigv4 import Keys, sign
 from tests.jobs import MemoryMessage, job
 from tests.servers import Act, HttpServer, Request, Response
@@ -72,13 +73,13 @@ def requests(
 
 def raw(request: Payload) -> bytes:
     """The message in a request."""
-    return base64.b64decode(json.loads(request.body())["Content"]["Raw"]["Data"], validate=True)
+    return base64.b64decode(json.loads(request.body().whole())["Content"]["Raw"]["Data"], validate=True)
 
 
 def options(data: bytes, **settings: Any) -> dict[str, Any]:
     """What a request says beside the message and the recipients."""
     (request,) = requests(data, **settings)
-    found: dict[str, Any] = json.loads(request.body())
+    found: dict[str, Any] = json.loads(request.body().whole())
     return {name: value for name, value in found.items() if name not in ("Content", "Destination")}
 
 
@@ -103,12 +104,12 @@ def test_a_whole_request() -> None:
     data = mail("To: Ann <ann@example.net>\nReply-To: r@example.org\nBcc: c@example.net\nX-SES-Message-Tags: a=b\n")
     (request,) = requests(data, ["b@example.net", "c@example.net"], configuration_set="transactional", identity_arn="arn:aws:ses:x")
     assert {
-        "Content": {"Raw": {"Data": json.loads(request.body())["Content"]["Raw"]["Data"]}},
+        "Content": {"Raw": {"Data": json.loads(request.body().whole())["Content"]["Raw"]["Data"]}},
         "Destination": {"ToAddresses": ["b@example.net", "c@example.net"]},
         "EmailTags": [{"Name": "a", "Value": "b"}, OURS],
         "ConfigurationSetName": "transactional",
         "FromEmailAddressIdentityArn": "arn:aws:ses:x",
-    } == json.loads(request.body())
+    } == json.loads(request.body().whole())
     trace = edits.apply(b"", decided(data, ["b@example.net", "c@example.net"])).partition(b"Date:")
     assert trace[0] + b"From: a@example.com\r\nTo: Ann <ann@example.net>\r\nReply-To: r@example.org\r\n" + b"".join(
         trace[1:]
@@ -124,18 +125,31 @@ def test_pieces_of_base64_fit_together(length: int) -> None:
         data = mail(f"Subject: {'s' * length}\n", "") + body.encode()
         (request,) = requests(data)
         assert raw(request).endswith(b"\r\n\r\n" + body.encode())
-        assert sha256(request.body()).hexdigest() == request.digest
+        assert sha256(request.body().whole()).hexdigest() == request.digest
 
 
-def test_a_large_message_is_held_once_more_only() -> None:
-    """Beside the message as stored there is only its base64, for however many requests."""
+def test_a_large_message_is_held_once_only() -> None:
+    """Beside the message as stored there are only pieces of its base64, for however many requests."""
     data = mail("Bcc: c@example.net\nX-SES-Configuration-Set: a\n", ("x" * 70 + "\n") * 60_000)
+    message = MemoryMessage(data)
+    recipients = [f"r{number}@example.net" for number in range(500)]
+    changes = decided(data, recipients)
     tracemalloc.start()
-    found = requests(data, [f"r{number}@example.net" for number in range(500)])
+    found = payload(
+        data,
+        block=message.header,
+        facts=message.facts,
+        queue_id=QUEUE_ID,
+        recipients=recipients,
+        changes=changes,
+        settings=SETTINGS,
+    )
+    octets = sum(len(piece) for piece in found[0].body().pieces())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 10 == len(found)
-    assert peak < len(data) / 3 * 4 * 1.25
+    assert octets > len(data)
+    assert peak < len(data) / 4
 
 
 def test_fifty_recipients_to_a_request() -> None:
@@ -143,9 +157,9 @@ def test_fifty_recipients_to_a_request() -> None:
     to = [f"r{number}@example.net" for number in range(101)]
     found = requests(mail("To: list@example.net\n"), to)
     assert [50, 50, 1] == [len(request.recipients) for request in found]
-    assert to == [address for request in found for address in json.loads(request.body())["Destination"]["ToAddresses"]]
-    assert all(one is other for one, other in zip(found[0].parts[:-1], found[1].parts[:-1], strict=True))
-    assert [sha256(request.body()).hexdigest() for request in found] == [request.digest for request in found]
+    assert to == [address for request in found for address in json.loads(request.body().whole())["Destination"]["ToAddresses"]]
+    assert all(one is other for one, other in zip(found[0].body().parts[:-1], found[1].body().parts[:-1], strict=True))
+    assert [sha256(request.body().whole()).hexdigest() for request in found] == [request.digest for request in found]
 
 
 def test_odd_addresses_do_not_spoil_the_others() -> None:
@@ -157,7 +171,9 @@ def test_odd_addresses_do_not_spoil_the_others() -> None:
     ]
     refusal = "Amazon SES takes no recipient address of this form"
     assert ["", "", "", refusal, refusal] == [request.refusal for request in found]
-    assert ["b@example.net", "d@xn--bcher-kva.example", "e@example.net"] == json.loads(found[0].body())["Destination"]["ToAddresses"]
+    assert ["b@example.net", "d@xn--bcher-kva.example", "e@example.net"] == json.loads(found[0].body().whole())["Destination"][
+        "ToAddresses"
+    ]
     assert [1, 1] == [len(request.recipients) for request in requests(mail(""), ["b@example.net", "c@example.net"], apart=True)]
     with pytest.raises(CannotCarry, match="no recipient address of this form"):
         requests(mail(""), ["postmaster", "jörg@example.net"])
@@ -179,7 +195,6 @@ SIGNED = "Content-Type: multipart/signed; boundary=b\n\n--b\n\n{text}\n--b\nCont
         (mail("Sender: <x@y@z>\n"), "the Sender address is not one that Amazon SES takes", "5.6.3"),
         (mail("From: a@example.com\nFrom: a@example.com\n"), "there are 2 From fields", "5.6.3"),
         (mail("Sender: a@example.com\nSender: b@example.com\n"), "there are 2 Sender fields", "5.6.3"),
-        (mail("X-Relay-Template: welcome\n"), "a template is asked for", "5.6.3"),
         (mail("X-Relay-Template-Model: [1]\n"), "x-relay-template-model is not a JSON object", "5.6.3"),
         (mail("X-SES-Configuration-Set: a b\n"), "'a b' is not the name of a configuration set", "5.6.3"),
         (mail(f"X-SES-Tenant: {'t' * 65}\n"), "is not the name of a tenant", "5.6.3"),
@@ -226,7 +241,8 @@ def test_the_largest_message() -> None:
     body = "x" * 70 + "\n"
     data = mail("", body * ((MAX_MESSAGE // 4 * 3 - len(fields) - added) // 72))
     (request,) = requests(data)
-    assert MAX_MESSAGE - 100 < len(request.body()) - len(request.parts[0]) - len(request.parts[-2]) - len(request.parts[-1]) <= MAX_MESSAGE
+    encoded = next(part.size for part in request.body().parts if not isinstance(part, bytes))
+    assert MAX_MESSAGE - 100 < encoded <= MAX_MESSAGE
     with pytest.raises(CannotCarry, match="after base64"):
         requests(data + b"x" * 72)
 
@@ -234,7 +250,7 @@ def test_the_largest_message() -> None:
 def test_a_name_without_ending_is_no_type() -> None:
     """A file called `com` is not a program."""
     assert requests(mail(BLOCKED.format(name="com")))
-    assert {"exe", "ps2xml", "xnk"} <= BLOCKED_ENDINGS
+    assert {"exe", "ps2xml", "xnk"} <= refused.BLOCKED["ses"]
 
 
 def test_fields_that_may_stand_once() -> None:
@@ -282,7 +298,7 @@ def test_a_torn_header_block_hides_what_it_hid() -> None:
     (request,) = requests(TORN)
     assert b"secret" not in raw(request)
     assert b"X-PM" not in raw(request)
-    assert {"Name": "category", "Value": "t"} in json.loads(request.body())["EmailTags"]
+    assert {"Name": "category", "Value": "t"} in json.loads(request.body().whole())["EmailTags"]
 
 
 def test_a_message_beyond_what_is_taken_apart() -> None:
@@ -395,7 +411,7 @@ def test_dialects_of_a_listener(listener: str, obeyed: bool) -> None:
 
 def members(request: Payload) -> dict[str, Any]:
     """The request as botocore's validator takes it: octets where JSON has base64."""
-    found: dict[str, Any] = json.loads(request.body())
+    found: dict[str, Any] = json.loads(request.body().whole())
     found["Content"]["Raw"]["Data"] = raw(request)
     return found
 
@@ -436,12 +452,12 @@ def test_real_mail(path: Path) -> None:
     except CannotCarry as error:
         assert all(any(known in reason for known in KNOWN_REASONS) for reason in error.reasons), error.reasons  # noqa: PT017
         return
-    check(data, request)
+    if "Raw" in json.loads(request.body().whole())["Content"]:
+        check(data, request)
 
 
 KNOWN_REASONS = (
     "has an address that is not ASCII",
-    "a template is asked for",
     "there is no From address",
     "From fields",
     "Sender fields",
@@ -499,7 +515,7 @@ async def test_sent() -> None:
         changes=(),
         settings=SETTINGS,
     )
-    assert expected.body() == request.body
+    assert expected.body().whole() == request.body
     signed = sign(
         "POST",
         f"127.0.0.1:{server.port}",
@@ -665,7 +681,7 @@ async def test_preview() -> None:
 def test_what_it_says_of_itself() -> None:
     """Endpoint by region, name, batch size and concurrency."""
     ses = Ses(SETTINGS, Http(base_url=SETTINGS.url, timeout=5, concurrency=1))
-    assert ("ses", 1, 20, True) == (ses.provider, ses.max_batch, ses.concurrency, ses.carries_reports)
+    assert ("ses", ALONE, 20, True) == (ses.provider, ses.batching, ses.concurrency, ses.carries_reports)
     assert "https://email.cn-north-1.amazonaws.com.cn" == SesSettings("ses", "cn-north-1").url
     assert SECRET not in repr(SETTINGS)
 

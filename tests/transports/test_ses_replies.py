@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.model import Outcome, State, Verdict
+from relay.directives import DIALECTS
+from relay.model import Client, Envelope, Facts, Outcome, Recipient, State, Verdict
 from relay.transports import net
+from relay.transports.bodies import Body
 from relay.transports.http import Answer, Http
 from relay.transports.ses import Payload, Ses, SesSettings, read
-from relay.transports.ses.reply import Asker, skewed
+from relay.transports.ses.reply import asker, skewed
 from relay.transports.ses.sigv4 import Keys
 from tests.servers import HttpServer, Response
 from tests.test_delivery import BOB, CAROL, Stage
@@ -25,14 +27,13 @@ REPLIES = json.loads((Path(__file__).parent.parent / "data" / "replies" / "ses.j
 REMOTE = "email.eu-west-1.amazonaws.com[192.0.2.1]:443"
 SENT = Payload(
     ("ann@example.net", "Two@Example.NET", "cc@example.org"),
-    (b"{}",),
+    Body((b"{}",)),
     "",
     ("app@example.com", "list@other.example"),
-    configuration_set="transactional",
-    contact_list="news",
-    tenant="tenant-1",
+    {"configuration_set": "transactional", "contact_list": "news", "tenant": "tenant-1"},
 )
-ALONE = Payload(("ann@example.net",), (b"{}",), "", ("app@example.com",))
+TEMPLATED = replace(SENT, uses={"template": "welcome", **SENT.uses})
+ALONE = Payload(("ann@example.net",), Body((b"{}",)), "", ("app@example.com",))
 KEYS = Keys("AKIDEXAMPLE", "x" * 40, "canary-token")
 
 
@@ -41,9 +42,9 @@ def test_replies(row: dict[str, Any]) -> None:
     """Each reply has one outcome for each recipient, by the error's code, and by its text where the code says too little."""
     raw = row["body"] if isinstance(row["body"], str) else json.dumps(row["body"])
     answer = Answer(row["http"], row.get("headers", {}), raw.encode(), REMOTE, 0.5, 0.25)
-    request = ALONE if row.get("alone") else SENT
+    request = ALONE if row.get("alone") else TEMPLATED if row.get("templated") else SENT
     keys = replace(KEYS, secret_access_key=row.get("secret", KEYS.secret_access_key))
-    outcomes = read(answer, request, Asker("eu-west-1", keys, row.get("source", ""), row.get("behind")))
+    outcomes = read(answer, request, asker("eu-west-1", keys, row.get("source", ""), row.get("behind")))
     assert list(request.recipients) == list(outcomes)
     assert {recipient: row.get("but", {}).get(recipient, row["outcome"]) for recipient in outcomes} == {
         recipient: f"{outcome.verdict} {outcome.status}" for recipient, outcome in outcomes.items()
@@ -86,7 +87,7 @@ def test_any_reply(status: int, body: bytes, headers: dict[str, str]) -> None:
     """Whatever is answered, each recipient has one outcome, and only a 2xx with an id means that the mail was taken."""
     answer = Answer(status, headers, body, REMOTE, 0.0, 0.0)
     for request in (SENT, ALONE):
-        outcomes = read(answer, request, Asker("eu-west-1", KEYS))
+        outcomes = read(answer, request, asker("eu-west-1", KEYS))
         assert list(request.recipients) == list(outcomes)
         for outcome in outcomes.values():
             assert net.one_line(outcome.reply, 2000) == outcome.reply
@@ -104,7 +105,7 @@ def test_a_long_reply_is_read_in_time(text: str) -> None:
     for begin in ("", "Email address is not verified. The following identities failed the check in region x: "):
         body = json.dumps({"message": begin + text}).encode()
         for _ in range(20):
-            read(Answer(400, {"x-amzn-errortype": "MessageRejected"}, body, REMOTE, 0, 0), SENT, Asker("eu-west-1", KEYS))
+            read(Answer(400, {"x-amzn-errortype": "MessageRejected"}, body, REMOTE, 0, 0), SENT, asker("eu-west-1", KEYS))
 
 
 # --- what follows ---
@@ -123,6 +124,17 @@ class Follows:
     bounced: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     raw: bytes = b""  # an answer that is not the API's
+    fields: bytes = b""  # of the message
+
+    @property
+    def state(self) -> str:
+        """What `relay status` says of the provider."""
+        return {Verdict.PAUSE: "paused", Verdict.CONFIG: "paused", Verdict.THROTTLE: "throttled"}.get(self.verdict, "up")
+
+    @property
+    def event(self) -> str:
+        """The pause that is logged."""
+        return {Verdict.PAUSE: "paused", Verdict.THROTTLE: "throttled", Verdict.CONFIG: "identity_paused"}.get(self.verdict, "")
 
     def answer(self) -> Response:
         """As the server gives it: the code in a header, with what AWS puts behind it."""
@@ -354,6 +366,60 @@ ERRORS = {
     "error page": Follows(502, "", "", Verdict.UNKNOWN, "may be delivered twice", raw=b"<html>"),
     "service error": Follows(500, "InternalServiceErrorException", "x", Verdict.UNKNOWN, "may be delivered twice"),
     "unavailable": Follows(503, "ServiceUnavailableException", "x", Verdict.RETRY, "dsn=4.3.0, status=deferred (503 ServiceUnavailable: x"),
+    "no template": Follows(
+        404,
+        "NotFoundException",
+        "Template welcome does not exist",
+        Verdict.CONFIG,
+        "dsn=4.3.5, status=deferred (404 NotFound: Template welcome",
+        paused="template=welcome",
+        fields=b"X-Relay-Template: welcome\r\n",
+    ),
+    "no data for a template": Follows(
+        400,
+        "MissingRenderingAttributeException",
+        "Attribute 'name' is not present",
+        Verdict.PERM_MSG,
+        "dsn=5.6.0, status=bounced (400 MissingRenderingAttribute: Attribute 'name'",
+        bounced=True,
+        fields=b"X-Relay-Template: welcome\r\n",
+    ),
+    "no contact list": Follows(
+        404,
+        "NotFoundException",
+        "List with name: news doesn't exist.",
+        Verdict.CONFIG,
+        "dsn=4.3.5, status=deferred (404 NotFound: List with name: news",
+        paused="contact_list=news",
+        fields=b"X-SES-List-Management-Options: news\r\n",
+    ),
+    "no tenant": Follows(
+        404,
+        "NotFoundException",
+        "Tenant clinic does not exist",
+        Verdict.CONFIG,
+        "dsn=4.3.5, status=deferred (404 NotFound: Tenant clinic",
+        paused="tenant=clinic",
+        fields=b"X-SES-Tenant: clinic\r\n",
+    ),
+    "tenant paused": Follows(
+        400,
+        "SendingPausedException",
+        "Sending is paused for tenant clinic",
+        Verdict.CONFIG,
+        "dsn=4.7.0, status=deferred (400 SendingPaused: Sending is paused for tenant clinic",
+        paused="tenant=clinic",
+        fields=b"X-SES-Tenant: clinic\r\n",
+    ),
+    "not the tenant's": Follows(
+        400,
+        "BadRequestException",
+        "Identity example.com is not associated with tenant clinic",
+        Verdict.CONFIG,
+        "dsn=4.7.1, status=deferred (400 BadRequest: Identity example.com",
+        paused="tenant=clinic",
+        fields=b"X-SES-Tenant: clinic\r\n",
+    ),
     "busy": Follows(
         500, "ConcurrentModificationException", "x", Verdict.RETRY, "dsn=4.3.0, status=deferred (500 ConcurrentModification: x"
     ),
@@ -368,6 +434,49 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     await it.real.close()
 
 
+async def submitted(stage: Stage, fields: bytes, *recipients: str) -> str:
+    """Store a message with these fields as the listener does; its queue id."""
+    head = b"From: app@example.com\r\nMessage-ID: <1@app>\r\n" + fields
+    incoming = stage.real.incoming(stage.clock())
+    incoming.write(head + b"\r\nhello\r\n")
+    entry = await incoming.commit(
+        arrived=stage.clock(),
+        client=Client("local", "127.0.0.1", 4000, "localhost", "web1"),
+        envelope=Envelope("app@example.com", tuple(map(Recipient, recipients))),
+        facts=Facts(len(head) + 9, False, 60),
+        header=head,
+        message_id="<1@app>",
+        edits=(),
+    )
+    return entry.queue_id
+
+
+async def follow(stage: Stage, transport: Any, error: Follows) -> None:
+    """Have a message meet the error, and look at everything that follows."""
+    stage.transports["ses"] = transport
+    stage.route("ses")
+    async with stage.running() as delivery:
+        queue_id = await submitted(stage, error.fields, BOB)
+        (line,) = await stage.events.wait("attempt", queue_id=queue_id)
+        if error.bounced:
+            await stage.events.wait("bounced_to", queue_id=queue_id)
+        if error.event:
+            await stage.events.wait(error.event)
+        (provider,) = await delivery.providers()
+        assert error.state == provider.state
+        assert ("=" in provider.reason.partition(":")[0]) is (error.verdict is Verdict.CONFIG)
+    await transport.aclose()
+    text = "\n".join(stage.events.texts)
+    assert error.line in text
+    assert ("bounced" if error.bounced else "deferred") == line["status"]
+    assert error.bounced is bool(await stage.bounces())
+    state = await stage.state(queue_id, BOB)
+    assert (State.FAILED if error.bounced else State.QUEUED, error.verdict) == (state.state, state.verdict)
+    pauses = [line for line in stage.events.lines if line["event"] in ("paused", "throttled", "identity_paused")]
+    assert bool(error.paused) is bool(pauses)
+    assert error.paused in text
+
+
 @pytest.mark.parametrize("what", ERRORS)
 async def test_what_follows(stage: Stage, what: str) -> None:
     """An error of the API gives its class, its log line, and a bounce or a pause, never both."""
@@ -380,24 +489,8 @@ async def test_what_follows(stage: Stage, what: str) -> None:
 
     async with HttpServer(answer) as server:
         settings = SesSettings("ses", "eu-west-1", "AKIDEXAMPLE", "x" * 40, base_url=server.url, configuration_set="transactional")
-        ses = Ses(settings, Http(base_url=server.url, timeout=5, concurrency=2))
-        stage.transports["ses"] = ses  # type: ignore[assignment]
-        stage.route("ses")
-        async with stage.running():
-            queue_id = await stage.submit(BOB)
-            (line,) = await stage.events.wait("attempt", queue_id=queue_id)
-            if error.bounced:
-                await stage.events.wait("bounced_to", queue_id=queue_id)
-        await ses.aclose()
-    text = "\n".join(stage.events.texts)
-    assert error.line in text
-    assert ("bounced" if error.bounced else "deferred") == line["status"]
-    assert error.bounced is bool(await stage.bounces())
-    state = await stage.state(queue_id, BOB)
-    assert (State.FAILED if error.bounced else State.QUEUED, error.verdict) == (state.state, state.verdict)
-    pauses = [line for line in stage.events.lines if line["event"] in ("paused", "throttled", "identity_paused")]
-    assert bool(error.paused) is bool(pauses)
-    assert error.paused in text
+        settings = replace(settings, controls={"local": DIALECTS})
+        await follow(stage, Ses(settings, Http(base_url=server.url, timeout=5, concurrency=2)), error)
 
 
 async def test_the_others_go_without_who_is_refused(stage: Stage) -> None:
@@ -428,7 +521,7 @@ async def test_the_others_go_without_who_is_refused(stage: Stage) -> None:
 
 def test_a_success_by_another_clock() -> None:
     """A mail that was taken only by the remote's clock says so in the log."""
-    outcome: Outcome = read(Answer(200, {}, b'{"MessageId":"1"}', REMOTE, 0, 0), ALONE, Asker("eu-west-1", KEYS, behind=-90.0))[
+    outcome: Outcome = read(Answer(200, {}, b'{"MessageId":"1"}', REMOTE, 0, 0), ALONE, asker("eu-west-1", KEYS, behind=-90.0))[
         "ann@example.net"
     ]
     assert "200 MessageId=1 (signed again by Amazon's clock: this host's is 90 s ahead of it)" == outcome.reply

@@ -1,7 +1,7 @@
-"""Amazon SES by its API v2: one request for up to 50 recipients, the message as it is stored.
+"""Amazon SES by its API v2: one request for up to 50 recipients, the message as it is stored, or by a template.
 
-`payload` builds the requests (request.py), `sign` proves who asks (sigv4.py) and `read` judges the answer (reply.py); all
-three are pure. `Ses` only puts them on the wire, by what all REST providers share (transports/rest.py). SES has no
+`payload` builds the requests (request.py, and transports/sesv2/), `sign` proves who asks (sigv4.py) and `read` judges the
+answer; all are pure. `Ses` only puts them on the wire, by what all REST providers share (transports/rest.py). SES has no
 idempotency key; our queue id goes along as message tag `relay-id`. A request that is refused for the time of its signature
 is signed once more by the remote's clock.
 """
@@ -10,16 +10,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
 
+from relay.fidelity import Loss
 from relay.model import Job, Outcome, Verdict
+from relay.transports.base import Check, Preview
+from relay.transports.bodies import Body
 from relay.transports.http import Answer, Http
 from relay.transports.rest import Rest, Shown
 from relay.transports.ses.credentials import NoKeys, credentials
-from relay.transports.ses.reply import Asker, keys_refused, read, skewed
+from relay.transports.ses.reply import asker, keys_refused, read, skewed
 from relay.transports.ses.request import PATH, Payload, SesSettings, payload
 from relay.transports.ses.sigv4 import Keys, sign
+from relay.transports.sesv2 import account
 
 _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+_NOTHING = sha256(b"").hexdigest()
 _LOGIN = "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY"
 
 
@@ -58,12 +65,20 @@ class Ses(Rest[Payload]):
             keys = await self._credentials.keys()
         except NoKeys as error:
             return dict.fromkeys(request.recipients, Outcome(Verdict.PAUSE, "4.7.8", error.text, "relay", own=True, mend=error.mend))
-        behind, answer = await self._post(request, keys)
-        asker = Asker(self._settings.region, keys, self._credentials.source, behind)
-        outcomes = read(answer, request, asker)
+        behind, answer = await self._ask("POST", PATH, request.digest, request.body(), keys)
+        outcomes = read(answer, request, asker(self._settings.region, keys, self._credentials.source, behind))
         if keys_refused(outcomes):
             self._credentials.forget()
         return outcomes
+
+    async def look(self) -> Sequence[Check]:
+        """Keys, account and quota (GetAccount)."""
+        try:
+            keys = await self._credentials.keys()
+        except NoKeys as error:
+            return [Check("login", False, error.text, error.mend)]
+        behind, answer = await self._ask("GET", account.PATH, _NOTHING, None, keys)
+        return account.checks(answer, asker(self._settings.region, keys, self._credentials.source, behind))
 
     def show(self, request: Payload) -> Shown:
         """The signature is made by curl."""
@@ -75,24 +90,27 @@ class Ses(Rest[Payload]):
             login=("--aws-sigv4", f"aws:amz:{settings.region}:ses", "--user", _LOGIN, *token),
         )
 
-    async def _post(self, request: Payload, keys: Keys) -> tuple[float | None, Answer]:
+    def _preview(self, job: Job, request: Payload, unsent: tuple[Loss, ...]) -> Preview:
+        return replace(super()._preview(job, request, unsent), why=request.why)
+
+    async def _ask(self, method: str, path: str, digest: str, body: Body | None, keys: Keys) -> tuple[float | None, Answer]:
         """The answer, and how far our clock is behind where the request was refused for the time of its signature. Such a
         request was not taken, and goes out once more by the remote's clock if that makes a difference."""
         used = self._behind
-        answer = await self._signed(request, keys, used)
+        answer = await self._signed(method, path, digest, body, keys, used)
         if not skewed(answer) or (date := answer.date()) is None:
             return None, answer
         behind = round(date - self._clock())
         if behind == round(used):
             return behind, answer
         self._behind = behind
-        return behind, await self._signed(request, keys, behind)
+        return behind, await self._signed(method, path, digest, body, keys, behind)
 
-    async def _signed(self, request: Payload, keys: Keys, behind: float) -> Answer:
-        host, path = self._http.target(PATH)
+    async def _signed(self, method: str, path: str, digest: str, body: Body | None, keys: Keys, behind: float) -> Answer:
+        host, target = self._http.target(path)
         now = self._clock() + behind
-        headers = sign("POST", host, path, _HEADERS, request.digest, keys=keys, region=self._settings.region, now=now)
-        return await self._http.post(PATH, headers, request.parts)
+        headers = sign(method, host, target, _HEADERS, digest, keys=keys, region=self._settings.region, now=now)
+        return await (self._http.get(path, headers) if body is None else self._http.post(path, headers, body))
 
 
 def _unreachable(settings: SesSettings) -> str:

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for one kind of request: a POST without a query, its body known by its digest. Pure.
+"""AWS Signature Version 4 for requests without a query, their body known by its digest. Pure.
 
 AWS General Reference 2026-11, "Create a signed AWS API request"; the signing name of Amazon SES is `ses`.
 """
