@@ -1,7 +1,8 @@
 """Replies of Postmark's API as outcomes, one for each recipient.
 
 Judged by the pair (HTTP status, ErrorCode), because the numbers of both overlap: ErrorCode 422 is an invalid server, HTTP
-422 any refusal. What is in neither table here is judged by relay/verdicts.py. Pure; raises nothing for any reply.
+422 any refusal. A refused message of a batch, which has HTTP status 200, is judged as it would be alone. What is in neither
+table here is judged by relay/verdicts.py. Pure; raises nothing for any reply.
 Postmark docs 2026-11: developer/api/overview#error-codes, support article "Getting a 403 that doesn't look like a Postmark
 error"; texts as the official client libraries read them.
 """
@@ -17,7 +18,7 @@ from relay import address, verdicts
 from relay.model import Outcome, Verdict
 from relay.transports import net
 from relay.transports.http import Answer
-from relay.transports.postmark.request import Payload
+from relay.transports.rebuilding import Payload
 
 # (HTTP status, ErrorCode) -> (verdict, enhanced status, name). What is not here is judged by verdicts.http.
 _ROWS: Mapping[tuple[int, int], tuple[Verdict, str, str]] = {
@@ -48,6 +49,7 @@ _ROWS: Mapping[tuple[int, int], tuple[Verdict, str, str]] = {
     (422, 1236): (Verdict.CONFIG, "4.3.5", "StreamCannotSend"),
     (422, 1480): (Verdict.PAUSE, "4.7.1", "AddressNotAllowed"),
 }
+_OWN_STATUS = {code: status for status, code in _ROWS}  # the HTTP status that a code comes with
 _IDENTITY = {400: "domain", 401: "domain", 1101: "template", 1226: "stream", 1235: "stream", 1236: "stream"}
 _MENDS = {
     10: "check the token ({token} characters): server tokens are under Servers > API Tokens, an account token does not work here",
@@ -65,6 +67,10 @@ _MENDS = {
 }
 _MEND_401 = _MENDS[10]
 _MEND_403 = "a security layer in front of the API refused the request; if it goes on, tell Postmark support when it began"
+# A batch is refused for what stands in it, and so is worth a second look in parts; but not where it is refused for what all of it
+# meets again, or where nobody knows.
+_ABOUT_CONTENT = frozenset({400, 413, 422})
+_ABOUT_ALL = frozenset({Verdict.PAUSE, Verdict.THROTTLE, Verdict.UNKNOWN})
 _MAX_READ = 32 * 1024  # characters of a reply's text that are looked at; 50 addresses take 13 thousand
 _FIELD = re.compile(r"(?:Invalid|Error parsing) '(To|Cc|Bcc)'")
 _INACTIVE = "inactive addresses:"
@@ -83,23 +89,46 @@ class _Reply:
 
 def read(answer: Answer, request: Payload, *, token_length: int) -> dict[str, Outcome]:
     """What became of each recipient of `request`."""
-    reply = _parse(answer.body)
-    if 200 <= answer.status < 300 and reply and not reply.code:
-        return _accepted(answer, reply, request)
-    status = 422 if answer.status == 200 else answer.status  # in a batch a refused message has HTTP status 200
-    row = _ROWS.get((status, reply.code or 0)) if reply else None
-    if row is None or reply is None:
-        verdict = verdicts.http(answer.status, documented=reply is not None)
-        row = (verdict, verdicts.status(verdict), "")
-    template = _outcome(answer, reply, row, request, token_length)
-    return _by_recipient(reply, template, request) if reply else dict.fromkeys(request.addressed.recipients, template)
+    return _judged(answer, _reply(_json(answer.body)), request, answer.status, token_length)
 
 
-def _parse(body: bytes) -> _Reply | None:
+def read_together(answer: Answer, requests: Sequence[Payload], *, token_length: int) -> list[dict[str, Outcome]] | None:
+    """What became of each recipient of each of `requests`, which went as one: an item of the answer for each, in order.
+
+    None where the whole was refused for what stands in it, so that nothing was taken; not where the token or the account was
+    refused, which would be the same for each alone.
+    """
+    found = _json(answer.body)
+    if isinstance(found, list) and 200 <= answer.status < 300:
+        items = [_reply(item) for item in found[: len(requests)]]
+        items += [None] * (len(requests) - len(items))
+        return [_item(answer, item, request, token_length) for item, request in zip(items, requests, strict=True)]
+    whole = _reply(found)
+    code = whole.code if whole else None
+    status = 422 if 200 <= answer.status < 300 and code else answer.status
+    about_all = _row(code, status, documented=whole is not None)[0] in _ABOUT_ALL
+    if 200 <= answer.status < 300 and not (code and about_all):  # not an answer to a batch
+        return [_item(answer, None, request, token_length) for request in requests]
+    if status in _ABOUT_CONTENT and not about_all:
+        return None
+    return [_judged(answer, whole, request, status, token_length) for request in requests]
+
+
+def refusal(answer: Answer, *, uses: Mapping[str, str], token_length: int) -> Outcome:
+    """What to make of an answer that is not 200 to a question that sends no mail and is about `uses` ({"stream": "outbound"})."""
+    reply = _reply(_json(answer.body))
+    status = 422 if reply and answer.status == 404 else answer.status
+    return _outcome(answer, reply, _row(reply.code if reply else None, status, documented=reply is not None), uses, token_length)
+
+
+def _json(body: bytes) -> object:
     try:
-        found = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _reply(found: object) -> _Reply | None:
     if not isinstance(found, dict):
         return None
     code, text, message_id = found.get("ErrorCode"), found.get("Message"), found.get("MessageID")
@@ -109,28 +138,55 @@ def _parse(body: bytes) -> _Reply | None:
     return _Reply(code, text, message_id) if code is not None or (message_id and text) else None
 
 
-def _outcome(answer: Answer, reply: _Reply | None, row: tuple[Verdict, str, str], request: Payload, token_length: int) -> Outcome:
+def _item(answer: Answer, item: _Reply | None, request: Payload, token_length: int) -> dict[str, Outcome]:
+    """What became of one message of a batch. The rest of the answer is about others: nothing of it is told here."""
+    if item is None:
+        said = f"{answer.status}: no answer for this message among those for its batch"
+        lost = Outcome(Verdict.UNKNOWN, "4.4.2", said, answer.remote, connect_s=answer.connect_s, send_s=answer.send_s)
+        return dict.fromkeys(request.recipients, lost)
+    return _judged(answer, item, request, 422 if item.code else answer.status, token_length)
+
+
+def _judged(answer: Answer, reply: _Reply | None, request: Payload, status: int, token_length: int) -> dict[str, Outcome]:
+    """`status` is the HTTP status by which a refusal is judged."""
+    if 200 <= answer.status < 300 and reply and not reply.code:
+        return _accepted(answer, reply, request)
+    row = _row(reply.code if reply else None, status, documented=reply is not None)
+    template = _outcome(answer, reply, row, request.uses, token_length)
+    return _by_recipient(reply, template, request) if reply else dict.fromkeys(request.recipients, template)
+
+
+def _row(code: int | None, status: int, *, documented: bool = True) -> tuple[Verdict, str, str]:
+    """(verdict, enhanced status, name) of a refusal."""
+    known = _ROWS.get((_OWN_STATUS.get(code or 0, 0) if status in (200, 422) else status, code or 0))
+    if known:
+        return known
+    verdict = verdicts.http(status, documented=documented)
+    return verdict, verdicts.status(verdict), ""
+
+
+def _outcome(answer: Answer, reply: _Reply | None, row: tuple[Verdict, str, str], uses: Mapping[str, str], token_length: int) -> Outcome:
+    """`uses` is what the request used of the account: what a CONFIG blames is among it."""
     verdict, status, name = row
     code = (reply.code or 0) if reply else 0
     if reply:
         said = f"{answer.status} {code} {name}".rstrip() + f": {reply.text}"
     else:
         said = f"{answer.status}: not an answer of Postmark: {answer.body[:200].decode('utf-8', 'replace')}"
+    blamed = uses.get(_IDENTITY.get(code, ""), "")
+    if verdict is Verdict.CONFIG and not blamed:
+        verdict, status = Verdict.RETRY, verdicts.status(Verdict.RETRY)
     mend = _MENDS.get(code, "") if verdict in (Verdict.PAUSE, Verdict.CONFIG) and name else ""
     if not mend and verdict is Verdict.PAUSE:
         mend = _MEND_401 if answer.status == 401 else _MEND_403
-    identity = ""
-    if verdict is Verdict.CONFIG:
-        kind = _IDENTITY[code]
-        identity = f"{kind}={getattr(request, kind)}"
     return Outcome(
         verdict,
         status,
         net.one_line(said),
         answer.remote,
         retry_after=answer.retry_after(),
-        identity=identity,
-        mend=mend.format(token=token_length, domain=request.domain, stream=request.stream, template=request.template),
+        identity=f"{_IDENTITY[code]}={blamed}" if verdict is Verdict.CONFIG else "",
+        mend=mend.format(token=token_length, **uses),
         connect_s=answer.connect_s,
         send_s=answer.send_s,
     )
@@ -156,33 +212,32 @@ def _accepted(answer: Answer, reply: _Reply, request: Payload) -> dict[str, Outc
         reply=net.one_line(f"{answer.status} 0 InactiveRecipient: {reply.text}"),
         remote_id="",
     )
-    named = _named(listed, request.addressed.recipients)
-    return {recipient: inactive if recipient in named else taken for recipient in request.addressed.recipients}
+    named = _named(listed, request.recipients)
+    return {recipient: inactive if recipient in named else taken for recipient in request.recipients}
 
 
-def _by_recipient(reply: _Reply, refusal: Outcome, request: Payload) -> dict[str, Outcome]:
+def _by_recipient(reply: _Reply, refused: Outcome, request: Payload) -> dict[str, Outcome]:
     """A refusal that concerns some recipients only, told apart."""
-    everybody = request.addressed.recipients
-    if refusal.verdict is Verdict.PERM_RCPT:
+    everybody = request.recipients
+    if refused.verdict is Verdict.PERM_RCPT:
         named = _named(reply.text.partition(_INACTIVE)[2], everybody)
         if reply.text.startswith(_PARTIAL):
-            taken = replace(refusal, verdict=Verdict.OK, status="2.0.0", remote_id=reply.message_id)
-            return {recipient: refusal if recipient in named else taken for recipient in everybody}
+            taken = replace(refused, verdict=Verdict.OK, status="2.0.0", remote_id=reply.message_id)
+            return {recipient: refused if recipient in named else taken for recipient in everybody}
         # "All recipients are inactive", and yet it does not name all. Integrators report that Postmark then delivers to
         # the rest (not in its docs, 2026-11), so the rest must neither be bounced nor sent by another provider.
-        rest = replace(refusal, verdict=Verdict.UNKNOWN, status="4.4.2")
-        return {recipient: refusal if recipient in (named or everybody) else rest for recipient in everybody}
-    if reply.code == 300 and (found := _FIELD.match(reply.text)):
+        rest = replace(refused, verdict=Verdict.UNKNOWN, status="4.4.2")
+        return {recipient: refused if recipient in (named or everybody) else rest for recipient in everybody}
+    if refused.verdict is Verdict.PERM_MSG and reply.code == 300 and (found := _FIELD.match(reply.text)):
         boxes = {"To": request.addressed.to, "Cc": request.addressed.cc, "Bcc": request.addressed.bcc}[found[1]]
         named = _named(reply.text, everybody)
         if not named and len(boxes) == 1:
             named = {boxes[0].address}
-        bad = replace(refusal, verdict=Verdict.PERM_RCPT, status="5.1.3")
-        rest = replace(
-            refusal, verdict=Verdict.RETRY, status=verdicts.OTHERS_REFUSED
-        )  # nothing was sent; the next request is without the bad ones
+        bad = replace(refused, verdict=Verdict.PERM_RCPT, status="5.1.3")
+        # Nothing was sent; the next request is without the bad ones.
+        rest = replace(refused, verdict=Verdict.RETRY, status=verdicts.OTHERS_REFUSED)
         return {recipient: bad if recipient in named else rest for recipient in everybody}
-    return dict.fromkeys(everybody, refusal)
+    return dict.fromkeys(everybody, refused)
 
 
 def _named(text: str, recipients: Sequence[str]) -> set[str]:
