@@ -9,34 +9,74 @@ Fails with CertificateError or UsersError for files that a listener names and th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypedDict
 
 from relay.certificates import ServerTls
 from relay.config import (
+    BatchConfig,
     CaptureProvider,
     Config,
     ListenConfig,
+    LowCodeProvider,
     MailtrapProvider,
+    PauboxBatchConfig,
     PauboxProvider,
     PostmarkProvider,
     ProviderConfig,
     SesProvider,
     SmtpProvider,
+    doors_of,
+    why_no_smtp,
 )
 from relay.delivery import DeliverySettings
 from relay.listener import ListenerSettings
 from relay.transports import presets
-from relay.transports.base import Transport
+from relay.transports.auto import Auto
+from relay.transports.base import ALONE, Batching, Transport
 from relay.transports.capture import Capture, CaptureSettings
 from relay.transports.http import Http
+from relay.transports.lowcodeapi import LowCode, LowCodeSettings
+from relay.transports.mailtrap import Mailtrap, MailtrapSettings
+from relay.transports.paubox import Paubox, PauboxSettings
 from relay.transports.postmark import Postmark, PostmarkSettings
 from relay.transports.presets import Preset
 from relay.transports.ses import Ses, SesSettings
 from relay.transports.smtp import Smtp, SmtpSettings, by_preset
 from relay.users import Users
 
-TransportSettings = SmtpSettings | SesSettings | PostmarkSettings | CaptureSettings
+__all__ = [
+    "AutoSettings",
+    "MetricLabels",
+    "TransportSettings",
+    "all_transport_settings",
+    "delivery_settings",
+    "doors_of",
+    "listener_settings",
+    "make",
+    "metric_labels",
+    "preset",
+    "transport_for",
+    "transport_settings",
+    "why_no_smtp",
+]
+
+_BATCH = 50_000_000  # octets of one request with several messages (Postmark docs, Mailtrap docs, 2026-11)
+
+ApiSettings = SesSettings | PostmarkSettings | MailtrapSettings | PauboxSettings | LowCodeSettings
+WithSmtp = SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider
+
+
+@dataclass(frozen=True, slots=True)
+class AutoSettings:
+    """One provider by both of its doors."""
+
+    api: ApiSettings
+    smtp: SmtpSettings
+
+
+TransportSettings = SmtpSettings | ApiSettings | AutoSettings | CaptureSettings
 
 
 class MetricLabels(TypedDict):
@@ -52,27 +92,59 @@ def make(settings: TransportSettings) -> Transport:
     match settings:
         case SmtpSettings():
             return Smtp(settings)
-        case SesSettings():
-            return Ses(settings, Http(base_url=settings.url, timeout=settings.timeout, concurrency=settings.concurrency))
-        case PostmarkSettings():
-            return Postmark(settings, Http(base_url=settings.base_url, timeout=settings.timeout, concurrency=settings.concurrency))
+        case AutoSettings():
+            return Auto(_api(settings.api), Smtp(settings.smtp))
         case CaptureSettings():
             return Capture(settings)
+        case _:
+            return _api(settings)
+
+
+def _api(settings: ApiSettings) -> Ses | Postmark | Mailtrap | Paubox | LowCode:
+    match settings:
+        case SesSettings():
+            return Ses(settings, _http(settings, settings.url))
+        case PostmarkSettings():
+            return Postmark(settings, _http(settings, settings.base_url))
+        case MailtrapSettings():
+            by_url = {url: _http(settings, url) for url in settings.urls}
+            return Mailtrap(settings, {stream: by_url[url] for stream, url in settings.doors.items()})
+        case PauboxSettings():
+            return Paubox(settings, _http(settings, settings.url))
+        case LowCodeSettings():
+            return LowCode(settings, _http(settings, settings.base_url))
+
+
+def _http(settings: ApiSettings, base_url: str) -> Http:
+    return Http(base_url=base_url, timeout=settings.timeout, concurrency=settings.concurrency)
 
 
 def transport_settings(name: str, provider: ProviderConfig, config: Config) -> TransportSettings:
-    """What the transport of a provider is told."""
+    """What the transport of a provider is told. With both doors its API refuses what it cannot carry whole: that goes by SMTP."""
     match provider:
         case SmtpProvider():
             return _smarthost(name, provider, config)
-        case SesProvider() if provider.mode == "api":
-            return _ses(name, provider, config)
-        case PostmarkProvider() if provider.mode == "api":
-            return _postmark(name, provider, config)
         case CaptureProvider():
             return CaptureSettings(provider=name, directory=provider.directory)
-        case _:
-            return _by_preset(name, provider, config)
+        case LowCodeProvider():
+            return _lowcode(name, provider, config)
+    doors = doors_of(provider)
+    if doors == ("smtp",):
+        return _by_preset(name, provider, config)
+    api = _api_settings(name, provider, config)
+    return AutoSettings(replace(api, on_loss="refuse"), _by_preset(name, provider, config)) if "smtp" in doors else api
+
+
+def _api_settings(name: str, provider: WithSmtp, config: Config) -> ApiSettings:
+    match provider:
+        case SesProvider():
+            return _ses(name, provider, config)
+        case PostmarkProvider():
+            return _postmark(name, provider, config)
+        case MailtrapProvider():
+            return _mailtrap(name, provider, config)
+        case PauboxProvider():
+            return _paubox(name, provider, config)
 
 
 def _smarthost(name: str, provider: SmtpProvider, config: Config) -> SmtpSettings:
@@ -103,8 +175,15 @@ def _ses(name: str, provider: SesProvider, config: Config) -> SesSettings:
         base_url=provider.base_url or "",
         configuration_set=provider.configuration_set or "",
         identity_arn=provider.identity_arn or "",
+        content_mode=provider.content_mode,
+        on_loss=provider.on_loss,
+        tenant=provider.tenant or "",
+        fips=provider.fips,
+        dual_stack=provider.dual_stack,
+        streams=provider.streams,
         timeout=provider.timeout,
         concurrency=provider.limits.concurrency,
+        max_size=provider.limits.size,
         controls=_controls(config),
     )
 
@@ -120,11 +199,70 @@ def _postmark(name: str, provider: PostmarkProvider, config: Config) -> Postmark
         concurrency=provider.limits.concurrency,
         track_opens=provider.track_opens,
         track_links=provider.track_links or "",
+        streams=provider.streams,
+        batching=_batching(provider.batch, _BATCH),
+        max_size=provider.limits.size,
         controls=_controls(config),
     )
 
 
-def _by_preset(name: str, provider: SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider, config: Config) -> SmtpSettings:
+def _mailtrap(name: str, provider: MailtrapProvider, config: Config) -> MailtrapSettings:
+    return MailtrapSettings(
+        provider=name,
+        token=_secret(provider.token),
+        stream=provider.stream,
+        sandbox_id=provider.sandbox_id or "",
+        base_url=provider.base_url or "",
+        on_loss=provider.on_loss,
+        streams=provider.streams,
+        timeout=provider.timeout,
+        concurrency=provider.limits.concurrency,
+        batching=_batching(provider.batch, _BATCH),
+        max_size=provider.limits.size,
+        controls=_controls(config),
+    )
+
+
+def _paubox(name: str, provider: PauboxProvider, config: Config) -> PauboxSettings:
+    return PauboxSettings(
+        provider=name,
+        api_key=provider.api_key.get_secret_value(),
+        username=provider.username or "",
+        base_url=provider.base_url,
+        auth_scheme=provider.auth_scheme,
+        on_loss=provider.on_loss,
+        allow_non_tls=provider.allow_non_tls,
+        force_secure_notification=provider.force_secure_notification,
+        track_opens=provider.track_opens,
+        track_links=provider.track_links,
+        html=provider.html,
+        timeout=provider.timeout,
+        concurrency=provider.limits.concurrency,
+        batching=_batching(provider.batch, provider.limits.size),
+        max_size=provider.limits.size,
+        controls=_controls(config),
+    )
+
+
+def _lowcode(name: str, provider: LowCodeProvider, config: Config) -> LowCodeSettings:
+    return LowCodeSettings(
+        provider=name,
+        token=provider.token.get_secret_value(),
+        base_url=provider.base_url,
+        content_mode=provider.content_mode,
+        on_loss=provider.on_loss,
+        timeout=provider.timeout,
+        concurrency=provider.limits.concurrency,
+        max_size=provider.limits.size,
+        controls=_controls(config),
+    )
+
+
+def _batching(batch: BatchConfig | PauboxBatchConfig, octets: int) -> Batching:
+    return Batching(batch.max, octets, batch.wait) if batch.max > 1 else ALONE
+
+
+def _by_preset(name: str, provider: WithSmtp, config: Config) -> SmtpSettings:
     return by_preset(
         preset(provider),
         provider=name,
@@ -136,10 +274,12 @@ def _by_preset(name: str, provider: SesProvider | PostmarkProvider | MailtrapPro
         concurrency=provider.limits.concurrency,
         bounce_from=config.bounce.sender,
         controls=_controls(config),
+        streams={} if isinstance(provider, PauboxProvider) else provider.streams,
+        max_size=provider.limits.size,
     )
 
 
-def preset(provider: SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider) -> Preset:
+def preset(provider: WithSmtp) -> Preset:
     """The SMTP door of a provider, with its login."""
     match provider:
         case SesProvider():
@@ -150,10 +290,17 @@ def preset(provider: SesProvider | PostmarkProvider | MailtrapProvider | PauboxP
                 _secret(provider.smtp_password),
                 configuration_set=provider.configuration_set or "",
                 identity_arn=provider.identity_arn or "",
+                tenant=provider.tenant or "",
             )
         case PostmarkProvider():
             keys = (_secret(provider.smtp_access_key), _secret(provider.smtp_secret_key))
-            return presets.postmark(provider.stream, _secret(provider.token), *keys)
+            return presets.postmark(
+                provider.stream,
+                _secret(provider.token),
+                *keys,
+                track_opens=provider.track_opens,
+                track_links=provider.track_links or "",
+            )
         case MailtrapProvider():
             return presets.mailtrap(provider.stream, _secret(provider.token), provider.username or "", _secret(provider.password))
         case PauboxProvider():

@@ -18,6 +18,7 @@ ENVIRON = {  # what relay.yaml.example refers to
     "AWS_SECRET_ACCESS_KEY": "fake-secret-0000",
     "MAILTRAP_TOKEN": "fake-token-0001",
     "PAUBOX_API_KEY": "fake-key-0000",
+    "LOWCODEAPI_TOKEN": "at_fake-token-0000",
 }
 POSTMARK = 'providers: {postmark: {token: "fake-token-0000"}}\n'
 

@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 from relay import assembly, config
+from relay.assembly import AutoSettings
 from relay.config import Config
+from relay.config.providers import PROVIDERS as PROVIDER_TYPES
+from relay.transports.auto import Auto
+from relay.transports.base import ALONE, Batching
 from relay.transports.capture import Capture
+from relay.transports.lowcodeapi import LowCode, LowCodeSettings
+from relay.transports.mailtrap import Mailtrap, MailtrapSettings
+from relay.transports.paubox import Paubox, PauboxSettings
 from relay.transports.postmark import Postmark, PostmarkSettings
 from relay.transports.presets import ses_smtp_password
 from relay.transports.ses import Ses, SesSettings
@@ -19,19 +26,31 @@ SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 PROVIDERS = f"""
 providers:
   a: {{type: smtp, host: mail.example.net, username: u, password: "${{env:PASSWORD}}", login: cram-md5}}
-  b: {{type: postmark, token: fake-server-token, unknown_outcome: hold}}
+  b: {{type: postmark, mode: api, token: fake-server-token, unknown_outcome: hold, on_loss: warn, streams: {{first: second}},
+    track_opens: false, track_links: HtmlOnly, batch: {{max: 3, wait: 2s}}, limits: {{size: 1MB, concurrency: 4}}}}
   c: {{type: capture}}
   ses: {{region: eu-west-1, access_key_id: AKIDEXAMPLE0123456789, secret_access_key: "{SECRET}", configuration_set: mail,
-    limits: {{concurrency: 3}}}}
+    limits: {{concurrency: 3, size: 2MB}}, tenant: clinic, content_mode: simple, on_loss: warn, fips: true, dual_stack: true,
+    streams: {{first: second}}}}
   ses-smtp: {{type: ses, mode: smtp, region: us-east-1, access_key_id: AKIDEXAMPLE0123456789, secret_access_key: "{SECRET}", port: 465}}
   news: {{type: postmark, mode: smtp, token: fake-server-token, stream: news, host: smtp-broadcasts.postmarkapp.com}}
   keys: {{type: postmark, mode: smtp, smtp_access_key: fake-access, smtp_secret_key: fake-secret}}
-  mailtrap: {{mode: smtp, token: fake-token, stream: bulk}}
+  mailtrap: {{mode: smtp, token: fake-token, stream: bulk, streams: {{first: bulk}}, limits: {{size: 3MB}}}}
   sandbox: {{type: mailtrap, mode: smtp, stream: sandbox, username: box, password: fake-password}}
   paubox: {{mode: smtp, api_key: fake-key, timeout: 5s}}
-routes: [{{name: default, via: [a, b, c, ses, ses-smtp, news, keys, mailtrap, sandbox, paubox]}}]
+  both: {{type: postmark, token: fake-both-token, on_loss: warn, port: 2525}}
+  live: {{type: mailtrap, mode: api, token: fake-live-token, stream: bulk, streams: {{first: transactional}}, on_loss: warn,
+    batch: {{max: 20}}, limits: {{size: 4MB}}, timeout: 7s}}
+  box: {{type: mailtrap, token: fake-box-token, stream: sandbox, sandbox_id: 123, base_url: "http://127.0.0.1:9"}}
+  clinic: {{type: paubox, mode: api, api_key: fake-clinic-key, username: clinic, auth_scheme: bearer, on_loss: warn, allow_non_tls: true,
+    force_secure_notification: true, track_opens: true, track_links: false, html: plain, batch: {{max: 5}}, limits: {{size: 6MB}}}}
+  lowcodeapi: {{token: at_fake-lowcode-token, content_mode: simple, on_loss: warn, limits: {{size: 5MB}}, timeout: 9s}}
+routes: [{{name: default, via: [a, b, c, ses, ses-smtp, news, keys, mailtrap, sandbox, paubox, both, live, box, clinic, lowcodeapi]}}]
 bounce: {{from: bounces@example.com, to: postmaster, postmaster: admin@example.com, via: a, delay_warning: 2h}}
 """
+
+
+CONTROLS = {"local": ("ses", "postmark", "mailtrap", "relay")}
 
 
 def configuration(directory: Path, text: str) -> Config:
@@ -51,7 +70,8 @@ def everything(tmp_path: Path) -> Config:
 def test_every_kind_of_provider_gets_its_transport(everything: Config) -> None:
     """By its type and mode, under its configured name."""
     transports = [assembly.transport_for(name, provider, everything) for name, provider in everything.providers.items()]
-    assert [Smtp, Postmark, Capture, Ses, Smtp, Smtp, Smtp, Smtp, Smtp, Smtp] == [type(transport) for transport in transports]
+    by_smtp = [Smtp] * 6
+    assert [Smtp, Postmark, Capture, Ses, *by_smtp, Auto, Mailtrap, Mailtrap, Paubox, LowCode] == [type(made) for made in transports]
     assert list(everything.providers) == [transport.provider for transport in transports]
 
 
@@ -75,8 +95,104 @@ def test_the_keys_of_an_api_reach_its_transport(everything: Config) -> None:
         *(ses.region, ses.access_key_id, ses.secret_access_key),
         *(ses.configuration_set, ses.concurrency),
     )
-    assert {"local": ("ses", "postmark", "mailtrap", "relay")} == ses.controls == postmark.controls
-    assert "fake-server-token" == postmark.token
+    assert ("clinic", "simple", "warn", True, True, 2_000_000) == (
+        *(ses.tenant, ses.content_mode, ses.on_loss),
+        *(ses.fips, ses.dual_stack, ses.max_size),
+    )
+    assert CONTROLS == ses.controls == postmark.controls
+    assert {"first": "second"} == ses.streams == postmark.streams
+    assert ("fake-server-token", "warn", False, "HtmlOnly", 4, 1_000_000) == (
+        *(postmark.token, postmark.on_loss, postmark.track_opens),
+        *(postmark.track_links, postmark.concurrency, postmark.max_size),
+    )
+    assert Batching(3, 50_000_000, 2.0) == postmark.batching
+
+
+def test_the_keys_of_mailtrap_reach_its_transport(everything: Config) -> None:
+    """Live and sandbox."""
+    told = assembly.all_transport_settings(everything)
+    live, box = told["live"], told["box"]
+    expected = MailtrapSettings(
+        provider="live",
+        token="fake-live-token",
+        stream="bulk",
+        on_loss="warn",
+        timeout=7.0,
+        concurrency=10,
+        batching=Batching(20, 50_000_000, 1.0),
+        max_size=4_000_000,
+        streams={"first": "transactional"},
+        controls=CONTROLS,
+    )
+    assert expected == live
+    assert isinstance(box, MailtrapSettings)
+    assert ("fake-box-token", "sandbox", "123", "http://127.0.0.1:9") == (box.token, box.stream, box.sandbox_id, box.base_url)
+
+
+def test_the_keys_of_paubox_reach_its_transport(everything: Config) -> None:
+    """All of them; a batch is bounded by the size of a request, for nothing else is documented."""
+    expected = PauboxSettings(
+        provider="clinic",
+        api_key="fake-clinic-key",
+        username="clinic",
+        auth_scheme="bearer",
+        on_loss="warn",
+        timeout=60.0,
+        concurrency=10,
+        allow_non_tls=True,
+        force_secure_notification=True,
+        track_opens=True,
+        track_links=False,
+        html="plain",
+        batching=Batching(5, 6_000_000, 1.0),
+        max_size=6_000_000,
+        controls=CONTROLS,
+    )
+    assert expected == assembly.all_transport_settings(everything)["clinic"]
+
+
+def test_the_keys_of_lowcodeapi_reach_its_transport(everything: Config) -> None:
+    """All of them."""
+    expected = LowCodeSettings(
+        provider="lowcodeapi",
+        token="at_fake-lowcode-token",
+        content_mode="simple",
+        on_loss="warn",
+        timeout=9.0,
+        concurrency=1,
+        max_size=5_000_000,
+        controls=CONTROLS,
+    )
+    assert expected == assembly.all_transport_settings(everything)["lowcodeapi"]
+
+
+def test_both_doors_of_a_provider_are_told_the_same(everything: Config) -> None:
+    """The API of two doors drops nothing, whatever `on_loss` says: the other door carries it."""
+    told = assembly.all_transport_settings(everything)["both"]
+    assert isinstance(told, AutoSettings)
+    api, smtp = told.api, told.smtp
+    assert isinstance(api, PostmarkSettings)
+    assert ("both", "fake-both-token", "refuse") == (api.provider, api.token, api.on_loss)
+    assert ("both", "fake-both-token", "smtp.postmarkapp.com", 2525) == (smtp.provider, smtp.password, smtp.host, smtp.port)
+
+
+def test_a_batch_of_one_is_none(tmp_path: Path) -> None:
+    """Nobody waits for a batch that is switched off."""
+    found = configuration(tmp_path, "providers: {postmark: {mode: api, token: fake-token, batch: {max: 1}}}\n")
+    told = assembly.all_transport_settings(found)["postmark"]
+    assert isinstance(told, PostmarkSettings)
+    assert ALONE == told.batching
+
+
+@pytest.mark.parametrize("kind", PROVIDER_TYPES)
+def test_every_type_in_every_mode_makes_a_transport(kind: str) -> None:
+    """With stand-ins, as `relay convert --mode` does; the ways of a provider that has only one are that one."""
+    found = config.bare(kind)
+    [provider] = found.providers.values()
+    modes = ("auto", "api", "smtp") if "auto" in str(type(provider).model_fields.get("mode")) else (None,)
+    for mode in modes:
+        asked = provider.model_copy(update={"mode": mode}) if mode else provider
+        assert kind == assembly.transport_for(kind, asked, found).provider
 
 
 @pytest.mark.parametrize(
@@ -105,6 +221,13 @@ def test_a_provider_by_smtp_needs_no_host_and_no_login_rule(
     assert isinstance(told, SmtpSettings)
     assert (host, port, tls, username, password) == (told.host, told.port, told.tls, told.username, told.password)
     assert "bounces@example.com" == told.bounce_from
+
+
+def test_limits_and_streams_hold_by_smtp_too(everything: Config) -> None:
+    """What the file says of an account holds for both of its doors."""
+    told = assembly.all_transport_settings(everything)["mailtrap"]
+    assert isinstance(told, SmtpSettings)
+    assert ({"first": "bulk"}, 3_000_000) == (told.streams, told.max_size)
 
 
 def test_what_delivery_is_told(everything: Config) -> None:
@@ -143,7 +266,7 @@ def test_no_secret_is_shown(everything: Config) -> None:
     """Settings may be printed."""
     shown = repr(assembly.all_transport_settings(everything))
     secrets = everything.secrets()
-    assert 8 <= len(secrets)
+    assert 12 <= len(secrets)
     assert [] == [secret for secret in secrets if secret in shown]
 
 

@@ -284,6 +284,12 @@ PLACES = [
     listen(f"{{name: a, address: '127.0.0.1:25', auth: 'app:{CANARY}', tls: x}}"),
     f"providers: {{mailtrap: {{mode: smtp, token: {CANARY}, stream: sandbox}}}}\n",
     f"providers: {{paubox: {{mode: api, api_key: {CANARY}}}}}\n",
+    f"providers: {{paubox: {{api_key: x, username: x, auth_scheme: Bearer {CANARY}}}}}\n",
+    f"providers: {{lowcodeapi: {{token: at_{CANARY}, base_url: 'https://api.lowcodeapi.com/awsses?api_token=at_{CANARY}'}}}}\n",
+    f"providers: {{lowcodeapi: {{token: at_{CANARY}, base_url: 'ftp://api.lowcodeapi.com/at_{CANARY}/awsses', mode: smtp}}}}\n",
+    f"providers:\n  lowcodeapi:\n    token: at_{CANARY}\n    base_url: api.lowcodeapi.com/awsses?x={CANARY}\n    mode: auto\n",
+    postmark(f"base_url: 'ftp://example.com/?token={CANARY}'"),
+    f"providers: {{mailtrap: {{token: x, sandbox_id: x, streams: {{a: b}}, tokn: {CANARY}}}}}\n",
     f"providers: {{ses: {{region: x, access_key_id: {CANARY}/x, secret_access_key: {CANARY} x, smtp_password: {CANARY}}}}}\n",
     f"providers: {{ses: {{region: x, access_key_id: {CANARY}, session_token: {CANARY}, profile: x}}}}\n",
     f"providers: {{postmark: {{mode: smtp, smtp_access_key: {CANARY}, smtp_secret_key: [{CANARY}]}}}}\n",
@@ -517,8 +523,11 @@ def test_any_octets_give_a_config_or_a_config_error(tmp_path_factory: pytest.Tem
     _load_anything(tmp_path_factory, data)
 
 
-_SECTION_WORDS = st.sampled_from([*keys_of(config.ListenConfig), *keys_of(config.SesProvider), *keys_of(config.MailtrapProvider)])
-_SECTIONS = st.dictionaries(_SECTION_WORDS, _LEAVES, max_size=8)
+_SECTION_WORDS = st.sampled_from(
+    [key for model in (config.ListenConfig, config.SesProvider, config.MailtrapProvider, config.PauboxProvider) for key in keys_of(model)]
+)
+_BELOW = st.dictionaries(st.sampled_from(["max", "wait", "size", "concurrency", "rate", "bulk"]), _LEAVES, max_size=2)
+_SECTIONS = st.dictionaries(_SECTION_WORDS, _LEAVES | _BELOW, max_size=8)
 
 
 @settings(max_examples=150, deadline=None)

@@ -37,9 +37,30 @@ GOOD = {
     "SES by SMTP with another host": ("ses", f"region: eu-west-1, {KEYS}, mode: smtp, host: 127.0.0.1, port: 2526"),
     "Postmark by SMTP": ("postmark", "token: fake-token-0000, mode: smtp, port: 2525"),
     "Postmark by SMTP token": ("postmark", "smtp_access_key: fake-0000, smtp_secret_key: fake-0001, mode: smtp"),
-    "Mailtrap": ("mailtrap", "mode: smtp, token: fake-token-0000, stream: bulk"),
-    "Mailtrap's sandbox": ("mailtrap", "mode: smtp, stream: sandbox, username: 1a2b, password: fake-password"),
-    "Paubox": ("paubox", "mode: smtp, api_key: fake-key-0000, port: 465"),
+    "SES with a tenant": ("ses", f"region: eu-west-1, {KEYS}, mode: auto, tenant: a-b_1, content_mode: simple, on_loss: warn"),
+    "SES by FIPS": ("ses", f"region: us-east-1, {KEYS}, fips: true, dual_stack: true, limits: {{size: 40MiB}}"),
+    "SES with streams": ("ses", f"region: eu-west-1, {KEYS}, streams: {{outbound: first, broadcast: second}}"),
+    "Postmark by both doors": ("postmark", "token: fake-token-0000, smtp_access_key: fake-0000, smtp_secret_key: fake-0001, port: 2525"),
+    "Postmark without batches": ("postmark", "token: fake-token-0000, mode: api, batch: {max: 1}, limits: {size: 1MB}, on_loss: warn"),
+    "Postmark beside a mock of both doors": ("postmark", "token: fake-0000, base_url: 'http://127.0.0.1:1', host: 127.0.0.1, port: 2"),
+    "Postmark's test token": ("postmark", "token: POSTMARK_API_TEST"),
+    "Mailtrap": (
+        "mailtrap",
+        "token: fake-token-0000, streams: {broadcast: bulk}, batch: {max: 500, wait: 1.5s}, limits: {concurrency: 20}",
+    ),
+    "Mailtrap by SMTP": ("mailtrap", "mode: smtp, token: fake-token-0000, stream: bulk"),
+    "Mailtrap with large mail": ("mailtrap", "token: fake-token-0000, limits: {size: 30MB}"),
+    "Mailtrap's sandbox": ("mailtrap", "token: fake-token-0000, stream: sandbox, sandbox_id: 1234567"),
+    "Mailtrap's sandbox by both doors": (
+        "mailtrap",
+        "token: fake-token-0000, stream: sandbox, sandbox_id: 1234567, username: 1a2b, password: fake-password, port: 465",
+    ),
+    "Mailtrap's sandbox by SMTP": ("mailtrap", "mode: smtp, stream: sandbox, username: 1a2b, password: fake-password"),
+    "Paubox": ("paubox", "api_key: fake-key-0000, username: clinic, html: plain, track_opens: false, track_links: true"),
+    "Paubox elsewhere": ("paubox", "api_key: fake-key-0000, base_url: 'https://api.paubox.com/v1/email', auth_scheme: bearer"),
+    "Paubox by its portal": ("paubox", "api_key: fake-key-0000, username: clinic, force_secure_notification: true"),
+    "Paubox by SMTP": ("paubox", "mode: smtp, api_key: fake-key-0000, port: 465"),
+    "LowCodeAPI": ("lowcodeapi", "token: at_fake-token-0000, mode: api, content_mode: simple, limits: {concurrency: 2}"),
     "a smarthost with CRAM-MD5": ("smtp", "host: mail.example.net, username: u, password: fake, login: cram-md5"),
 }
 
@@ -67,8 +88,95 @@ WARNED = {
         "region: eu-west-1, access_key_id: ASIAFAKEFAKEFAKE0000, secret_access_key: fake-secret-0000",
         "access_key_id: begins with ASIA: a temporary key, which needs its session_token",
     ),
-    "a key of the other door": ("ses", f"region: eu-west-1, {KEYS}, port: 25", "port: not used with mode: api"),
-    "an SMTP password for the API": ("ses", f"region: eu-west-1, {KEYS}, smtp_password: x", "smtp_password: not used with mode: api"),
+    "a key of the other door": ("ses", f"region: eu-west-1, {KEYS}, mode: api, port: 25", "port: not used with mode: api"),
+    "an SMTP password for the API": (
+        "ses",
+        f"region: eu-west-1, {KEYS}, smtp_password: x",
+        "smtp_password: not used with mode: auto: Amazon SES takes messages as they are by its API",
+    ),
+    "FIPS by SMTP": ("ses", f"region: eu-west-1, {KEYS}, mode: smtp, fips: true", "fips: not used with mode: smtp"),
+    "a batch by SMTP": ("postmark", "token: fake, mode: smtp, batch: {max: 2}", "batch: not used with mode: smtp"),
+    "a port beside a mock": (
+        "postmark",
+        "token: fake, port: 2525, base_url: 'http://127.0.0.1:1'",
+        "port: not used with mode: auto: base_url leads elsewhere, and no host says where SMTP would go",
+    ),
+    "a losing API beside SMTP": (
+        "paubox",
+        "api_key: fake, username: x, on_loss: warn",
+        "on_loss: not used with mode: auto: what the API cannot carry goes by SMTP (set mode: api to send the rest by the API)",
+    ),
+    "requests beyond Amazon's": (
+        "ses",
+        f"region: eu-west-1, {KEYS}, limits: {{size: 41MiB}}",
+        "limits.size: Amazon SES takes 40 MB after base64 (developer guide, service quotas, 2026-11)",
+    ),
+    "requests beyond Postmark's": (
+        "postmark",
+        "token: fake, mode: smtp, limits: {size: 11MB}",
+        "limits.size: Postmark takes 10 MB after base64 (email API, 2026-11)",
+    ),
+    "requests beyond Mailtrap's": (
+        "mailtrap",
+        "token: fake, limits: {size: 32MB}",
+        "limits.size: Mailtrap takes 10 MB, and 30 MB on request (docs, sending limits, 2026-11)",
+    ),
+    "requests beyond those of Paubox": (
+        "paubox",
+        "api_key: fake, username: x, limits: {size: 60MB}",
+        "limits.size: Paubox takes 50 MB (docs, attachments, 2026-11)",
+    ),
+    "requests beyond those behind LowCodeAPI": (
+        "lowcodeapi",
+        "token: at_fake, limits: {size: 50MB}",
+        "limits.size: Amazon SES behind it takes 40 MB after base64 (developer guide, service quotas, 2026-11)",
+    ),
+    "a token of somebody else": ("lowcodeapi", "token: fake", "token: does not begin with at_, as tokens of LowCodeAPI do"),
+    "mail of patients in clear": (
+        "paubox",
+        "api_key: fake, username: x, allow_non_tls: true",
+        "allow_non_tls: Paubox may deliver in clear: patient data could be read on the way",
+    ),
+    "a batch of Paubox": (
+        "paubox",
+        "api_key: fake, username: x, batch: {max: 2}",
+        "batch.max: Paubox does not document what becomes of a batch in which one message is refused (batch: {max: 1})",
+    ),
+    "a name for no URL": (
+        "paubox",
+        "api_key: fake, username: x, base_url: 'https://api.paubox.com/v1'",
+        "username: not used: base_url has no {username}",
+    ),
+    "a portal by SMTP": (
+        "paubox",
+        "api_key: fake, mode: smtp, force_secure_notification: true",
+        "force_secure_notification: not used with mode: smtp",
+    ),
+    "the port of a portal": (
+        "paubox",
+        "api_key: fake, username: x, force_secure_notification: true, port: 465",
+        "port: not used with mode: auto: force_secure_notification cannot be asked for by SMTP",
+    ),
+    "a sandbox's number elsewhere": (
+        "mailtrap",
+        "token: fake, sandbox_id: 12",
+        "sandbox_id: not used: the stream is transactional (set stream: sandbox)",
+    ),
+    "a sandbox's token by SMTP": (
+        "mailtrap",
+        "token: fake, mode: smtp, stream: sandbox, username: x, password: fake",
+        "token: not used: username and password log in to a sandbox by SMTP",
+    ),
+    "streams of a sandbox": (
+        "mailtrap",
+        "token: fake, stream: sandbox, sandbox_id: 12, streams: {news: bulk}",
+        "streams: not used: everything goes to the sandbox",
+    ),
+    "a sandbox's port without its login": (
+        "mailtrap",
+        "token: fake, stream: sandbox, sandbox_id: 12, port: 2525",
+        "port: not used with mode: auto: the sandbox's SMTP login (username and password) is not given",
+    ),
     "a URL for SMTP": (
         "postmark",
         "token: fake, mode: smtp, base_url: 'https://api.example.com'",
@@ -81,7 +189,7 @@ WARNED = {
     ),
     "a door that is not there": (
         "postmark",
-        "token: fake, mode: smtp, port: 465",
+        "token: fake, port: 465",
         "port: this provider takes mail on 25, 587, 2525, as far as relay knows",
     ),
     "too many connections": (
@@ -114,7 +222,7 @@ def test_mistakes_of_several_keys_are_told_once_each(tmp_path: Path) -> None:
     keys = "region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: [x], mode: smpt"
     assert [
         "3:84: providers.ses.secret_access_key: expected text, not a list",
-        '3:95: providers.ses.mode: "smpt" is not known here (known: api, smtp)',
+        '3:95: providers.ses.mode: "smpt" is not known here (known: auto, api, smtp)',
     ] == headlines_of(provider(tmp_path, "ses", keys))
     assert ['3:34: providers.mailtrap.stream: "x" is not known here (known: transactional, bulk, sandbox)'] == headlines_of(
         provider(tmp_path, "mailtrap", "mode: smtp, stream: x")
@@ -138,12 +246,51 @@ def test_a_bare_provider(kind: str) -> None:
     assert set(made.secrets()) <= {"[secret]"}
 
 
+DOORS = {
+    f"ses: {{region: eu-west-1, {KEYS}}}": ("api",),
+    f"ses: {{region: eu-west-1, mode: smtp, {KEYS}}}": ("smtp",),
+    "postmark: {token: fake}": ("api", "smtp"),
+    "postmark: {token: fake, mode: api}": ("api",),
+    "postmark: {token: POSTMARK_API_TEST}": ("api",),
+    "postmark: {token: POSTMARK_API_TEST, smtp_access_key: fake, smtp_secret_key: fake}": ("api",),
+    "postmark: {token: fake, base_url: 'https://api.postmarkapp.com/'}": ("api", "smtp"),
+    "postmark: {token: fake, base_url: 'https://proxy.example.com'}": ("api",),
+    "postmark: {token: fake, base_url: 'https://proxy.example.com', host: proxy.example.com}": ("api", "smtp"),
+    "mailtrap: {token: fake, stream: bulk}": ("api", "smtp"),
+    "mailtrap: {token: fake, base_url: 'http://127.0.0.1:1'}": ("api",),
+    "mailtrap: {token: fake, stream: sandbox, sandbox_id: 1}": ("api",),
+    "mailtrap: {token: fake, stream: sandbox, sandbox_id: 1, username: x, password: fake}": ("api", "smtp"),
+    "paubox: {api_key: fake, username: x}": ("api", "smtp"),
+    "paubox: {api_key: fake, username: x, force_secure_notification: true}": ("api",),
+    "paubox: {api_key: fake, base_url: 'https://api.paubox.com/v1'}": ("api", "smtp"),
+    "paubox: {api_key: fake, base_url: 'https://api.notpaubox.com/v1'}": ("api",),
+    "lowcodeapi: {token: at_fake}": ("api",),
+    "smtp: {host: mail.example.net}": ("smtp",),
+    "capture: {}": (),
+}
+
+
+@pytest.mark.parametrize("keys", DOORS)
+def test_the_doors_of_a_provider(tmp_path: Path, keys: str) -> None:
+    """SMTP goes with the API only where it is surely the same account; where it does not, the reason can be told."""
+    [found] = config.load(written(tmp_path, f"{HOSTNAME}providers:\n  {keys}\n"), environ={}).providers.values()
+    assert DOORS[keys] == config.doors_of(found)
+    alone = getattr(found, "mode", "") == "auto" and DOORS[keys] == ("api",)
+    assert alone == bool(config.why_no_smtp(found))
+
+
+def test_a_pasted_key_of_paubox_loses_its_white_space(tmp_path: Path) -> None:
+    """Blanks around it and line ends in it are not part of a key."""
+    text = f"{HOSTNAME}providers:\n  paubox:\n    username: clinic\n    api_key: >-\n      fake-key\n      0000\n"
+    assert ("fake-key0000",) == config.load(written(tmp_path, text), environ={}).secrets()
+
+
 def test_a_bare_provider_of_no_type() -> None:
     """A type that is not known is a mistake of usage."""
     with pytest.raises(ConfigError) as caught:
         config.bare("postmrk")
     assert (64, 'unknown provider type "postmrk"\n     = did you mean "postmark"?') == (caught.value.exit_code, str(caught.value))
-    with pytest.raises(ConfigError, match="known: smtp, ses, postmark, mailtrap, paubox, capture"):
+    with pytest.raises(ConfigError, match="known: smtp, ses, postmark, mailtrap, paubox, lowcodeapi, capture"):
         config.bare("x")
 
 

@@ -65,12 +65,15 @@ providers:
   b: {type: ses, region: eu-west-1, mode: smtp, access_key_id: AKIAFAKEFAKEFAKE0000, smtp_password: "canary-0001"}
   c: {type: postmark, token: "canary-0002", smtp_access_key: "canary-0003", smtp_secret_key: "canary-0004", track_opens: no}
   d: {type: mailtrap, mode: smtp, stream: sandbox, username: 012, password: "canary-0005"}
-  e: {type: paubox, mode: smtp, api_key: "canary-0006"}
+  e: {type: paubox, username: 007, api_key: "canary-0006", base_url: "http://[::1]:1/v1/{username}", auth_scheme: bearer, batch: {wait: 0s}}
   f: {type: ses, region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: "canary-0007", session_token: "canary-0008"}
+  g: {type: mailtrap, token: "canary-0009", stream: sandbox, sandbox_id: 123, streams: {News-1: bulk, 2: transactional}}
+  h: {type: ses, region: eu-west-1, profile: x, content_mode: simple, fips: true, dual_stack: true, tenant: t, streams: {outbound: set_1}}
+  i: {type: lowcodeapi, token: "at_canary-0010", content_mode: raw, limits: {size: 512kB}, on_loss: warn}
   capture:
 routes:
   - {name: one, match: {from: "<>", header: {X-A: [a, "${env:NO}"]}, larger: 1GiB, client: 10.0.0.0/8}, via: [a, b], patience: 0s}
-  - {name: rest, via: [c, d, e, f, capture]}
+  - {name: rest, via: [c, d, e, f, g, h, i, capture]}
 senders: {allow: ["*@example.com", "[[]*@x"]}
 queue: {retry: [1.5s, 90m, 36h], keep_bodies: 1w}
 bounce: {to: postmaster, postmaster: postmaster@example.com, via: a, delay_warning: 0s}
@@ -99,10 +102,10 @@ def test_what_is_shown_can_be_loaded_again(tmp_path: Path, full: Config) -> None
 
 def test_no_secret_is_shown(full: Config) -> None:
     """Each secret is known to the log, and stands nowhere in what is shown."""
-    assert {f"canary-000{number}" for number in range(9)} <= set(full.secrets())
+    assert {f"canary-{number:04}" for number in range(11)} == {secret.removeprefix("at_") for secret in full.secrets()}
     shown = config.show(full)
     assert "canary" not in shown
-    assert 9 == shown.count("'[secret]'")
+    assert 11 == shown.count("'[secret]'")
 
 
 def test_every_default_is_shown(tmp_path: Path) -> None:
@@ -110,9 +113,9 @@ def test_every_default_is_shown(tmp_path: Path) -> None:
     shown = data(config.show(config.load(written(tmp_path, HOSTNAME + POSTMARK), environ={})))
     assert {"name": "local", "address": "127.0.0.1:25", "tls": "off", "max_size": "40MB"}.items() <= shown["listen"][0].items()
     assert ["ses", "postmark", "mailtrap", "relay"] == shown["listen"][0]["controls"]
-    assert {"token": "[secret]", "mode": "api", "timeout": "1m", "limits": {"concurrency": 10}}.items() <= shown["providers"][
-        "postmark"
-    ].items()
+    limits, batch = {"concurrency": 10, "size": "10MiB"}, {"max": 500, "wait": "1s"}
+    expected = {"token": "[secret]", "mode": "auto", "timeout": "1m", "limits": limits, "batch": batch}
+    assert expected.items() <= shown["providers"]["postmark"].items()
     assert [{"name": "default", "via": ["postmark"], "patience": "15m"}] == shown["routes"]
     assert {"to": "sender", "from": "mailer-daemon@relay.example.com", "delay_warning": "4h"} == shown["bounce"]
     assert {"level": "info", "format": "auto", "mask": "none"} == shown["log"]
@@ -139,7 +142,18 @@ def test_sizes_are_written_so_that_they_are_read_again(octets: int) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (1.5, "1.5s"), (60, "1m"), (90, "90s"), (5400, "90m"), (86400, "1d"), (7 * 86400, "7d"), (1e8, "100000000s")],
+    [
+        (0, "0s"),
+        (0.2, "200ms"),
+        (0.0015, "0.0015s"),
+        (1.5, "1.5s"),
+        (60, "1m"),
+        (90, "90s"),
+        (5400, "90m"),
+        (86400, "1d"),
+        (7 * 86400, "7d"),
+        (1e8, "100000000s"),
+    ],
 )
 def test_times_are_written_in_their_largest_unit(seconds: float, text: str) -> None:
     """As an admin would write them."""
@@ -168,7 +182,7 @@ def test_the_schema_is_one() -> None:
 def test_the_example_fits_the_schema() -> None:
     """As it is, and with each line that is commented out in its place."""
     assert [] == errors(EXAMPLE)
-    for line in re.finditer(r"(?m)^( *)# ([a-z_]+: (?:\S+|\[.*\]))$", EXAMPLE):
+    for line in re.finditer(r"(?m)^( *)# ([a-z_]+: (?:\S+|\[.*\]|\{.*\}))$", EXAMPLE):
         assert [] == errors(EXAMPLE[: line.start()] + line[1] + line[2] + EXAMPLE[line.end() :]), line[0]
 
 
@@ -181,6 +195,10 @@ GOOD = [
     f"{POSTMARK}routes: [{{name: a, via: postmark}}]\nqueue: {{retry: 5m, min_free: 1.5gib, keep_bodies: 0 s}}",
     f"{POSTMARK}bounce: {{via: null, postmaster: null}}\nadmin: {{metrics: 'false'}}",
     f"{POSTMARK}routes: [{{name: a, match: {{to: [Postmaster, '*'], larger: 5MB, header: {{a: b}}}}, via: [postmark]}}]",
+    "providers: {mailtrap: {token: x, batch: {max: '3', wait: 200 ms}, streams: {a: bulk}, limits: {size: 30MB}}}",
+    "providers: {paubox: {api_key: ' a b ', username: 12, base_url: 'https://x/{username}', html: plain, allow_non_tls: 'false'}}",
+    "providers: {lowcodeapi: {token: at_x, mode: api, content_mode: simple}, capture: }",
+    "providers: {ses: {region: eu-west-1, streams: {a: b_c, d: '${env:Y}'}, tenant: 7, fips: true}}",
     f"{POSTMARK}listen: [{{name: a, address: '[::]:25', allow: [10.0.0.0/8, '::1'], controls: []}}]",
 ]
 WRONG = {
@@ -195,8 +213,17 @@ WRONG = {
     "providers: {smtp: }": "providers.smtp",
     "providers: {postmark: {type: capture, token: x}}": "providers.postmark",
     "providers: {a: {type: capture, token: x}}": "providers.a",
-    "providers: {mailtrap: {token: x}}": "providers.mailtrap",
-    "providers: {mailtrap: {token: x, mode: api}}": "providers.mailtrap.mode",
+    "providers: {mailtrap: {token: x, mode: rest}}": "providers.mailtrap.mode",
+    "providers: {mailtrap: {token: x, streams: {a: sandbox}}}": "providers.mailtrap.streams.a",
+    "providers: {mailtrap: {token: x, sandbox_id: box}}": "providers.mailtrap.sandbox_id",
+    "providers: {postmark: {token: x, batch: {max: 501}}}": "providers.postmark.batch.max",
+    "providers: {postmark: {token: x, batch: {wait: 200}}}": "providers.postmark.batch.wait",
+    "providers: {postmark: {token: x, limits: {size: 10}}}": "providers.postmark.limits.size",
+    "providers: {paubox: {api_key: x, username: a/b}}": "providers.paubox.username",
+    "providers: {paubox: {api_key: x, batch: {max: 51}}}": "providers.paubox.batch.max",
+    "providers: {lowcodeapi: {token: at_x, mode: auto}}": "providers.lowcodeapi.mode",
+    "providers: {lowcodeapi: }": "providers.lowcodeapi",
+    "providers: {ses: {region: eu-west-1, batch: {max: 1}}}": "providers.ses",
     "providers: {ses: {region: Ireland}}": "providers.ses.region",
     "providers: {smtp: {host: x, port: 99999}}": "providers.smtp.port",
     "providers: {smtp: {host: x, timeout: 30}}": "providers.smtp.timeout",
@@ -247,7 +274,7 @@ MISTAKES = (Path(__file__).parent / "data/config/mistakes.txt").read_text()
 
 def test_a_provider_without_its_type_is_told_of_once() -> None:
     """An editor says that the type is missing, not what every type would want."""
-    errors = VALIDATOR.iter_errors({"providers": {"lowcodeapi": {"token": "fake-token-0000"}}})
+    errors = VALIDATOR.iter_errors({"providers": {"news": {"token": "fake-token-0000"}}})
     assert ["'type' is a required property"] == [error.message for error in errors]
 
 

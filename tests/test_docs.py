@@ -37,8 +37,8 @@ def sections() -> Iterator[tuple[type[Section], tuple[str | int, ...]]]:
     for kind, model in PROVIDERS.items():
         name = "smarthost" if kind == "smtp" else kind
         yield model, ("providers", name)
-        if "limits" in keys_of(model):
-            yield _below(model, "limits"), ("providers", name, "limits")
+        for below in {"limits", "batch"} & keys_of(model).keys():
+            yield _below(model, below), ("providers", name, below)
     yield config.RouteConfig, ("routes", 0)
     yield MatchConfig, ("routes", 0, "match")
     for name in ("senders", "queue", "bounce", "admin", "log"):
@@ -70,7 +70,7 @@ def test_the_example_has_every_key_with_its_default(model: type[Section], key: s
     assert f"# {field.description}\n" in EXAMPLE
     if field.is_required() or isinstance(field.default, Section) or key in {"listen", "routes", "header"}:
         assert key in shown
-    elif field.default in (None, "", ()):
+    elif field.default in (None, "", (), {}):
         assert re.search(rf"(?m)^ *# {re.escape(field.description or '')}\n *(# )?{key}: \S", EXAMPLE)
     else:
         default = list(field.default) if isinstance(field.default, tuple) else field.default
@@ -86,7 +86,7 @@ def test_the_example_loads(tmp_path: Path, all_keys: bool) -> None:
     """The example is a good configuration, also when what is commented out is not."""
     text = EXAMPLE
     if all_keys:
-        text = re.sub(r"(?m)^( *)# ([a-z_]+: (?:\S+|\[.*\]))$", _uncommented, text).replace("/etc/relay/ca.pem", ca_file(tmp_path))
+        text = re.sub(r"(?m)^( *)# ([a-z_]+: (?:\S+|\[.*\]|\{.*\}))$", _uncommented, text).replace("/etc/relay/ca.pem", ca_file(tmp_path))
         text = text.replace("tls: off", "tls: optional").replace("/etc/relay/", f"{tmp_path}/")
         certificate(tmp_path)
         users.set_password(tmp_path / "users", "app", "fake-password")

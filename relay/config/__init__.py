@@ -17,6 +17,7 @@ from pathlib import Path
 
 from relay import sockets
 from relay.config import build, checks, kinds, marks, references, surroundings
+from relay.config.limits import BatchConfig, PauboxBatchConfig
 from relay.config.model import (
     AdminConfig,
     BounceConfig,
@@ -27,10 +28,12 @@ from relay.config.model import (
     RouteConfig,
     SendersConfig,
 )
+from relay.config.modes import Door, doors_of, why_no_smtp
 from relay.config.problems import Report, did_you_mean
 from relay.config.providers import (
     PROVIDERS,
     CaptureProvider,
+    LowCodeProvider,
     MailtrapProvider,
     PauboxProvider,
     PostmarkProvider,
@@ -44,13 +47,17 @@ from relay.errors import ConfigError
 
 __all__ = [
     "AdminConfig",
+    "BatchConfig",
     "BounceConfig",
     "CaptureProvider",
     "Config",
+    "Door",
     "ListenConfig",
     "LogConfig",
+    "LowCodeProvider",
     "MailtrapProvider",
     "MatchConfig",
+    "PauboxBatchConfig",
     "PauboxProvider",
     "PostmarkProvider",
     "ProviderConfig",
@@ -61,17 +68,20 @@ __all__ = [
     "SmtpProvider",
     "bare",
     "dev",
+    "doors_of",
     "load",
     "schema",
     "show",
+    "why_no_smtp",
 ]
 
 _BARE: Mapping[str, Mapping[str, str]] = {
     "smtp": {"host": "mail.example.net"},
     "ses": {"region": "us-east-1", "access_key_id": "AKIA0000000000000000", "secret_access_key": kinds.SECRET},
     "postmark": {"token": kinds.SECRET},
-    "mailtrap": {"mode": "smtp", "token": kinds.SECRET},
-    "paubox": {"mode": "smtp", "api_key": kinds.SECRET},
+    "mailtrap": {"token": kinds.SECRET},
+    "paubox": {"api_key": kinds.SECRET, "username": "clinic"},
+    "lowcodeapi": {"token": kinds.SECRET},
     "capture": {},
 }
 _ENOENT_EXIT, _EACCES_EXIT = 66, 77

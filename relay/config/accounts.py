@@ -1,38 +1,21 @@
-"""What must hold between the keys of one provider: whole pairs of keys, logins in clear, doors that are not there.
+"""What must hold between the keys of one provider: whole pairs of keys, what each mode needs, logins in clear.
 
-Runs on a draft: keys already reported are not judged again. No text quotes a key or a password.
+Runs on a draft: keys already reported are not judged again. No text quotes a key or a password. What is allowed and may
+surprise is in relay/config/surprises.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-from pydantic import SecretStr
-
-from relay.config import aws
 from relay.config.build import Part
-from relay.config.problems import Loc, Report, did_you_mean
+from relay.config.modes import TEST_TOKEN
+from relay.config.problems import Report
 from relay.config.providers import MailtrapProvider, PauboxProvider, PostmarkProvider, ProviderConfig, SesProvider, SmtpProvider
 from relay.transports import net
 
 _ACCESS_KEY_ID = re.compile(r"\w{16,128}", re.ASCII)  # AWS IAM API reference, AccessKey (2026-11)
-_SHELL = re.compile(r"\$[A-Z_][A-Z0-9_]*|%[A-Z_][A-Z0-9_]*%|\{\{\S*\}\}")
 _LENGTH_OF_SECRET = 40
-_LENGTH_OF_SMTP_PASSWORD = 44  # the base64 of a version octet and an HMAC-SHA256; the version makes it begin with B
-_CONNECTIONS_OF_MAILTRAP = 10  # of one account (docs.mailtrap.io, sending limits, 2026-11)
-
-# Ports of each provider's SMTP door, from its documentation (2026-11).
-_PORTS: Mapping[str, tuple[int, ...]] = {
-    "ses": (25, 587, 2587, 465, 2465),
-    "postmark": (25, 587, 2525),
-    "mailtrap": (25, 587, 2525, 465),
-    "paubox": (25, 587, 465),
-}
-_OF_ONE_MODE = {
-    "api": ("base_url", "on_loss", "track_opens", "track_links"),
-    "smtp": ("host", "port", "ca_file", "smtp_password", "smtp_access_key", "smtp_secret_key"),
-}
 
 
 class _Keys:
@@ -65,30 +48,8 @@ def check(part: Part[ProviderConfig], report: Report) -> None:
         _postmark(keys, provider)
     elif isinstance(provider, MailtrapProvider):
         _mailtrap(keys, provider)
-
-
-def warn(loc: Loc, provider: ProviderConfig, report: Report) -> None:
-    """What is allowed and may surprise."""
-    if isinstance(provider, SmtpProvider):
-        _warn_of_smarthost(loc, provider, report)
-    if isinstance(provider, SesProvider):
-        _warn_of_ses(loc, provider, report)
-    if isinstance(provider, PostmarkProvider) and provider.mode == "smtp" and provider.token and provider.smtp_access_key:
-        report.warn((*loc, "token"), "not used: smtp_access_key logs in")
-    if isinstance(provider, MailtrapProvider) and provider.limits.concurrency > _CONNECTIONS_OF_MAILTRAP:
-        report.warn(
-            (*loc, "limits", "concurrency"), f"Mailtrap takes {_CONNECTIONS_OF_MAILTRAP} connections of an account, and relay opens no more"
-        )
-    if isinstance(provider, SesProvider | PostmarkProvider):
-        for key in _OF_ONE_MODE["smtp" if provider.mode == "api" else "api"]:
-            if key in (fields := type(provider).model_fields) and getattr(provider, key) != fields[key].default:
-                report.warn((*loc, key), f"not used with mode: {provider.mode}")
-    _warn_of_port(loc, provider, report)
-    for key, value in provider:
-        if isinstance(value, SecretStr) and _SHELL.fullmatch(value.get_secret_value()):
-            report.warn(
-                (*loc, key), "looks like a variable of a shell or a template, and is taken as the secret itself", "${env:NAME} is its value"
-            )
+    elif isinstance(provider, PauboxProvider):
+        _paubox(keys, provider)
 
 
 def _smarthost(keys: _Keys, provider: SmtpProvider) -> None:
@@ -101,21 +62,15 @@ def _smarthost(keys: _Keys, provider: SmtpProvider) -> None:
         keys.add("tls", f"the password would go to {provider.host} in clear", "tls: starttls or tls: implicit")
 
 
-def _warn_of_smarthost(loc: Loc, provider: SmtpProvider, report: Report) -> None:
-    if (provider.port, provider.tls) == (465, "starttls"):
-        report.warn((*loc, "port"), "465 is implicit TLS", "tls: implicit")
-    if provider.tls == "none" and not net.is_loopback(provider.host):
-        report.warn((*loc, "tls"), "mail goes to this smarthost in clear")
-    if provider.login != "auto" and provider.username is None:
-        report.warn((*loc, "login"), "not used: without a username relay does not log in")
-
-
 def _ses(keys: _Keys, ses: SesProvider) -> None:
     if ses.access_key_id is not None and not _ACCESS_KEY_ID.fullmatch(ses.access_key_id):
         pasted = len(ses.access_key_id) == _LENGTH_OF_SECRET
         form = "it has 20 letters and digits and begins with AKIA or ASIA"
         keys.add("access_key_id", "is not an access key ID", "this looks like the secret_access_key" if pasted else form)
     _whole_keys_of_ses(keys)
+    for key in ("fips", "dual_stack"):
+        if getattr(ses, key) and keys.given("base_url"):
+            keys.add(key, f"{key} and base_url exclude each other", "remove one of them", at_key=True)
     if not keys.good("mode"):
         return
     if ses.mode == "smtp":
@@ -154,60 +109,45 @@ def _smtp_of_ses(keys: _Keys, ses: SesProvider) -> None:
         keys.add("mode", text, 'add access_key_id: "${env:AWS_ACCESS_KEY_ID}" and its secret, or set mode: api')
 
 
-def _warn_of_ses(loc: Loc, ses: SesProvider, report: Report) -> None:
-    if ses.region not in aws.REGIONS:
-        report.warn((*loc, "region"), f'"{ses.region}" is not a region of SES that relay knows of', did_you_mean(ses.region, aws.REGIONS))
-    secret = ses.secret_access_key.get_secret_value() if ses.secret_access_key else ""
-    if len(secret) == _LENGTH_OF_SMTP_PASSWORD and secret.startswith("B"):
-        instead = "with mode: smtp it is smtp_password" if ses.mode == "api" else "put it under smtp_password"
-        mend = f"give the secret access key of IAM; {instead}"
-        report.warn((*loc, "secret_access_key"), "this looks like an SMTP password", mend)
-    if ses.mode == "api" and (ses.access_key_id or "").startswith("ASIA") and ses.session_token is None:
-        report.warn((*loc, "access_key_id"), "begins with ASIA: a temporary key, which needs its session_token")
-
-
 def _postmark(keys: _Keys, postmark: PostmarkProvider) -> None:
     pair = ("smtp_access_key", "smtp_secret_key")
     for one, other in (pair, pair[::-1]):
         if keys.given(one) and not keys.given(other):
             keys.add(one, f"needs the {other} of the same SMTP token", f'add {other}: "${{cred:postmark}}"', at_key=True)
-    if keys.given("token") or not keys.good("mode"):
+    if not keys.good("mode"):
         return
     by_pair = keys.given(pair[0]) or keys.given(pair[1])
-    if postmark.mode == "api":
+    if postmark.mode != "smtp" and not keys.given("token"):
         keys.add("token", "missing", 'add token: "${env:POSTMARK_TOKEN}"' + (", or set mode: smtp" if by_pair else ""), at_key=True)
-    elif not by_pair:
+    elif postmark.mode == "smtp" and not by_pair and not keys.given("token"):
         keys.add("token", "missing", 'add token: "${env:POSTMARK_TOKEN}", or smtp_access_key and smtp_secret_key', at_key=True)
+    elif postmark.mode == "smtp" and not by_pair and postmark.token and postmark.token.get_secret_value() == TEST_TOKEN:
+        keys.add("token", f"{TEST_TOKEN} is for the API; it is no login for SMTP", "set mode: api, or give the server's token", at_key=True)
 
 
 def _mailtrap(keys: _Keys, mailtrap: MailtrapProvider) -> None:
-    if not keys.good("stream"):
+    if not keys.good("stream", "mode"):
         return
-    if mailtrap.stream != "sandbox":
-        if not keys.given("token"):
-            keys.add("token", "missing", 'add token: "${env:MAILTRAP_TOKEN}"', at_key=True)
-        for key in ("username", "password"):
-            if keys.given(key):
-                keys.add(
-                    key,
-                    f"is for the sandbox; the stream {mailtrap.stream} takes the token",
-                    "remove it, or set stream: sandbox",
-                    at_key=True,
-                )
+    sandbox, by_api = mailtrap.stream == "sandbox", mailtrap.mode != "smtp"
+    if (by_api or not sandbox) and not keys.given("token"):
+        or_else = ", or set mode: smtp" if sandbox else ""
+        keys.add("token", "missing", 'add token: "${env:MAILTRAP_TOKEN}"' + or_else, at_key=True)
+    if not sandbox:
+        for key in filter(keys.given, ("username", "password")):
+            text = f"is for the sandbox; the stream {mailtrap.stream} takes the token"
+            keys.add(key, text, "remove it, or set stream: sandbox", at_key=True)
+        return
+    if by_api and not keys.given("sandbox_id"):
+        mend = "add sandbox_id: the number in the URL of the sandbox's page, or set mode: smtp"
+        keys.add("sandbox_id", "missing: the API of a sandbox wants its number", mend, at_key=True)
+    if by_api and not keys.given("username") and not keys.given("password"):
         return
     for key, mend in (("username", "add username: the one of the sandbox"), ("password", 'add password: "${cred:mailtrap}"')):
         if not keys.given(key):
-            keys.add(key, "missing: a sandbox has a login of its own", mend, at_key=True)
-    if keys.given("token"):
-        keys.add("token", "a sandbox takes username and password, no token", "remove it", at_key=True)
+            keys.add(key, "missing: a sandbox has an SMTP login of its own", mend, at_key=True)
 
 
-def _warn_of_port(loc: Loc, provider: ProviderConfig, report: Report) -> None:
-    """A door that the provider does not document; where another host is named, anything goes."""
-    own_host = "host" not in getattr(provider, "model_fields_set", ())
-    by_smtp = getattr(provider, "mode", "") == "smtp"
-    known = _PORTS.get(provider.type, ())
-    if not isinstance(provider, SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider) or not by_smtp or not own_host:
-        return
-    if provider.port not in known:
-        report.warn((*loc, "port"), f"this provider takes mail on {', '.join(map(str, known))}, as far as relay knows")
+def _paubox(keys: _Keys, paubox: PauboxProvider) -> None:
+    if keys.good("mode", "base_url") and paubox.mode != "smtp" and "{username}" in paubox.base_url and not keys.given("username"):
+        mend = "add username: the one in the URL of your API endpoint, or set mode: smtp"
+        keys.add("username", "missing: it is part of the URL of the API", mend, at_key=True)

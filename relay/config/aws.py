@@ -1,4 +1,4 @@
-"""The kinds of values that only Amazon knows: regions, key IDs, configuration sets, ARNs."""
+"""The kinds of values that only Amazon knows: regions, key IDs, configuration sets, tenants, ARNs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from relay.config.problems import did_you_mean
 
 REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]")
 CONFIGURATION_SET = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TENANT = CONFIGURATION_SET  # the same alphabet (Amazon SES API v2 reference, TenantName, 2026-11)
 IDENTITY_ARN = re.compile(r"arn:aws[a-z-]*:ses:[a-z0-9-]+:[0-9]{12}:identity/[!-~]+")
 
 # The regions of SES that botocore 1.44 knows (2026-11), in all its partitions.
@@ -40,6 +41,14 @@ def configuration_set(value: Any) -> str:
     written = values.text(value)
     if not CONFIGURATION_SET.fullmatch(written):
         raise values.mistake(f'"{written}" is not the name of a configuration set', "letters, digits, - and _; at most 64 of them")
+    return written
+
+
+def tenant(value: Any) -> str:
+    """The name of a tenant of SES."""
+    written = values.text(value)
+    if not TENANT.fullmatch(written):
+        raise values.mistake(f'"{written}" is not the name of a tenant', "letters, digits, - and _; at most 64 of them")
     return written
 
 

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from relay.config import values
 from relay.config.model import (
     LATER,
-    LATER_TYPES,
+    NEVER,
     AdminConfig,
     BounceConfig,
     ListenConfig,
@@ -152,13 +152,8 @@ def _provider(name: str, raw: Any, loc: Loc, report: Report) -> Part[ProviderCon
         report.add(where, f"expected a provider type, not {values.kind_of(given)} (known: {known})")
         return None
     if given not in PROVIDERS:
-        if given in LATER_TYPES:
-            report.add(where, f'provider type "{given}" is not built yet (known: {known})', at_key=at_key)
-        else:
-            mend = did_you_mean(given, PROVIDERS.keys() | LATER_TYPES) or (
-                "" if "type" in raw else "a name that is no type needs a type: key below it"
-            )
-            report.add(where, f'unknown provider type "{given}" (known: {known})', mend, at_key=at_key)
+        mend = did_you_mean(given, PROVIDERS) or ("" if "type" in raw else "a name that is no type needs a type: key below it")
+        report.add(where, f'unknown provider type "{given}" (known: {known})', mend, at_key=at_key)
         return None
     return section(PROVIDERS[given], {**raw, "type": given}, loc, report)
 
@@ -183,12 +178,7 @@ def _tell(error: ErrorDetails, model: type[Section], base: Loc, report: Report) 
     if kind == "extra_forbidden":
         _unknown_key(report, loc, _model_at(model, error["loc"][:-1]))
     elif kind == "missing":
-        report.add(
-            loc,
-            _missing(_model_at(model, error["loc"][:-1]), str(loc[-1])),
-            _example(_model_at(model, error["loc"][:-1]), str(loc[-1])),
-            at_key=True,
-        )
+        report.add(loc, "missing", _example(_model_at(model, error["loc"][:-1]), str(loc[-1])), at_key=True)
     elif kind == "mistake":
         text, mend = _context(error.get("ctx"))
         report.add(loc, text, mend, at_key=error["loc"][-1] == "[key]")
@@ -209,18 +199,15 @@ def _unknown_key(report: Report, loc: Loc, model: type[Section]) -> None:
     if key in LATER[model]:
         report.add(loc, "unknown key: not built yet", at_key=True)
         return
+    if why := NEVER.get(model, {}).get(key):
+        report.add(loc, f"unknown key: {why}", "remove it", at_key=True)
+        return
     mend = did_you_mean(key, known)
     if not mend and model is Root and key in _SECTION_OF_KEY:
         mend = f"it belongs below {_SECTION_OF_KEY[key]}:"
     if not mend and model is Root and key in PROVIDERS:
         mend = "it belongs below providers:"
     report.add(loc, "unknown key", mend or f"known here: {', '.join(known)}", at_key=True)
-
-
-def _missing(model: type[Section], key: str) -> str:
-    """What is said of a key that must be given and is not; some keys have a reason to be told."""
-    told = keys_of(model)[key].json_schema_extra
-    return str(told["missing"]) if isinstance(told, dict) else "missing"
 
 
 def _example(model: type[Section], key: str) -> str:

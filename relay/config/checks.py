@@ -2,14 +2,14 @@
 
 Runs on a draft, so that a mistake in one place does not hide those in others: keys already reported are not judged
 again. Everything found goes to the report. One listener is judged in relay/config/doors.py, one provider in
-relay/config/accounts.py.
+relay/config/accounts.py and relay/config/surprises.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relay.config import accounts, doors
+from relay.config import accounts, doors, surprises
 from relay.config.build import Draft, Part
 from relay.config.model import MatchConfig, RouteConfig
 from relay.config.problems import Loc, Report, did_you_mean
@@ -38,7 +38,7 @@ def warn(draft: Draft, report: Report) -> None:
         if name not in used and name != bounce_via:
             report.warn(("providers", name), "no route uses this provider")
     for provider in filter(None, draft.providers.values()):
-        accounts.warn(provider.loc, provider.value, report)
+        surprises.warn(provider.loc, provider.value, report)
     carriers = [(route.loc, route.value.via) for route in draft.routes] or [(("providers",), tuple(draft.providers))]
     if bounce_via:
         carriers.append((("bounce", "via"), (bounce_via,)))

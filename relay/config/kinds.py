@@ -7,7 +7,7 @@ readers, and any text may hold a reference (`${env:NAME}`) in place of its value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, SecretStr, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
-from relay.config import aws, values
+from relay.config import aws, values, vendors
 from relay.config.problems import did_you_mean
 
 SECRET = "[secret]"
@@ -26,6 +26,8 @@ _ESCAPED = "$${"
 
 def written_duration(seconds: float) -> str:
     """Seconds as an admin writes them: the largest unit that gives a whole number."""
+    if 0 < seconds < 1 and round(seconds * 1000) / 1000 == seconds:
+        return f"{round(seconds * 1000)}ms"
     units = [unit for unit, length in values.DURATION_UNITS.items() if unit != "w" and seconds and seconds % length == 0]
     unit = units[-1] if units else "s"
     return f"{seconds / values.DURATION_UNITS[unit]:.6f}".rstrip("0").rstrip(".") + unit
@@ -69,12 +71,10 @@ class OneOrMore:
 
 
 class choice:  # reads like a function in an annotation
-    """A reader for one word of a Literal type; `later` are words a coming release will know, `refused` says what is
-    said of a word instead."""
+    """A reader for one word of a Literal type; `refused` gives what is said of a word that is not one (text, mend), or None."""
 
-    def __init__(self, options: Any, later: Sequence[str] = (), refused: Callable[[str], tuple[str, str] | None] | None = None) -> None:
+    def __init__(self, options: Any, refused: Callable[[str], tuple[str, str] | None] | None = None) -> None:
         self._known: tuple[str, ...] = get_args(options)
-        self._later = later
         self._refused = refused
 
     def _read(self, value: Any) -> Any:
@@ -83,8 +83,6 @@ class choice:  # reads like a function in an annotation
             return written
         if self._refused and (said := self._refused(written)):
             raise values.mistake(*said)
-        if written in self._later:
-            raise values.mistake(f'"{written}" is not built yet (known: {", ".join(self._known)})')
         raise values.mistake(f'"{written}" is not known here (known: {", ".join(self._known)})', did_you_mean(written, self._known))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -99,7 +97,7 @@ _NAME = _pattern("[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", also="integer")
 _FLAG = WithJsonSchema({"type": ["boolean", "string"], "pattern": f"^(?:true|false)$|{REFERENCE}"}, mode="validation")
 _HOST = _pattern(r"\[?[A-Za-z0-9_.:-]+\]?", "mail.example.net", also="integer")
 _SIZE = _pattern(r"[0-9]{1,12}(?:\.[0-9]{1,6})? ?(?:[kKmMgG][iI]?)?[bB]", "512kB", "40MB", "1GiB")
-_DURATION = _pattern(r"[0-9]{1,12}(?:\.[0-9]{1,6})? ?[smhdw]", "30s", "5m", "2h", "5d")
+_DURATION = _pattern(r"[0-9]{1,12}(?:\.[0-9]{1,6})? ?(?:ms|[smhdw])", "30s", "5m", "2h", "5d")
 _PATH = _pattern("/.*", "/etc/relay/relay.yaml")
 _URL = _pattern("https?://[!-~]+")
 _MAIL = _pattern(r"[^\s]+@[^\s]+", "user@example.com")
@@ -122,8 +120,11 @@ Flag = Annotated[bool, BeforeValidator(values.boolean), _FLAG]
 OptionalFlag = Annotated[bool | None, BeforeValidator(values.boolean), _FLAG]
 Port = Annotated[int, BeforeValidator(values.whole_number(1, 65535)), _range(1, 65535)]
 Concurrency = Annotated[int, BeforeValidator(values.whole_number(1, 1000)), _range(1, 1000)]
+Batch = Annotated[int, BeforeValidator(values.whole_number(1, 500, "one request takes at most 500 messages")), _range(1, 500)]
+PauboxBatch = Annotated[int, BeforeValidator(values.whole_number(1, 50, "one request to Paubox takes at most 50 messages")), _range(1, 50)]
 Duration = Annotated[float, BeforeValidator(values.duration), _AS_TIME, _DURATION]
 PositiveDuration = Annotated[float, BeforeValidator(values.positive_duration), _AS_TIME, _DURATION]
+Wait = Annotated[float, BeforeValidator(values.wait), _AS_TIME, _DURATION]
 Size = Annotated[int, BeforeValidator(values.size), _AS_SIZE, _SIZE]
 OptionalSize = Annotated[int | None, BeforeValidator(values.size), _AS_SIZE, _SIZE]
 MessageSize = Annotated[int, BeforeValidator(values.message_size), _AS_SIZE, _SIZE]
@@ -134,6 +135,8 @@ Endpoint = Annotated[str, BeforeValidator(values.endpoint), _ENDPOINT]
 LocalEndpoint = Annotated[str, BeforeValidator(values.local_endpoint), _ENDPOINT]
 BaseUrl = Annotated[str, BeforeValidator(values.base_url), _URL]
 OptionalBaseUrl = Annotated[str | None, BeforeValidator(values.base_url), _URL]
+PauboxUrl = Annotated[str, BeforeValidator(vendors.paubox_url), _URL]
+LowCodeUrl = Annotated[str, BeforeValidator(vendors.lowcode_url), _URL]
 AbsolutePath = Annotated[Path, BeforeValidator(values.absolute_path), _PATH]
 OptionalPath = Annotated[Path | None, BeforeValidator(values.absolute_path), _PATH]
 OptionalSecretPath = Annotated[Path | None, BeforeValidator(values.secret_path), _PATH]
@@ -142,16 +145,21 @@ MailAddress = Annotated[str, BeforeValidator(values.mail_address), _AS_TEXT, _MA
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(values.secret), _AS_SECRET, _SECRET]
 Token = Annotated[SecretStr, BeforeValidator(values.token), _AS_SECRET, _TOKEN]
 OptionalToken = Annotated[SecretStr | None, BeforeValidator(values.token), _AS_SECRET, _TOKEN]
+PastedToken = Annotated[SecretStr, BeforeValidator(values.pasted_token), _AS_SECRET, _SECRET]
+OptionalApiUser = Annotated[str | None, BeforeValidator(vendors.api_user), _pattern(vendors.API_USER.pattern, also="integer")]
+OptionalSandboxId = Annotated[str | None, BeforeValidator(vendors.sandbox_id), _pattern(vendors.SANDBOX_ID.pattern, also="integer")]
 OptionalKeyId = Annotated[str | None, BeforeValidator(aws.key_id), _TOKEN]
 Region = Annotated[str, BeforeValidator(aws.region), _pattern(aws.REGION.pattern, "eu-west-1")]
-OptionalConfigurationSet = Annotated[
-    str | None, BeforeValidator(aws.configuration_set), _pattern(aws.CONFIGURATION_SET.pattern, also="integer")
-]
+_CONFIGURATION_SET = _pattern(aws.CONFIGURATION_SET.pattern, also="integer")
+ConfigurationSet = Annotated[str, BeforeValidator(aws.configuration_set), _CONFIGURATION_SET]
+OptionalConfigurationSet = Annotated[str | None, BeforeValidator(aws.configuration_set), _CONFIGURATION_SET]
+OptionalTenant = Annotated[str | None, BeforeValidator(aws.tenant), _pattern(aws.TENANT.pattern, also="integer")]
 OptionalIdentityArn = Annotated[str | None, BeforeValidator(aws.identity_arn), _pattern(aws.IDENTITY_ARN.pattern)]
 Glob = Annotated[str, BeforeValidator(values.glob), _AS_TEXT, _TEXT]
 AddressGlob = Annotated[str, BeforeValidator(values.address_glob), _AS_TEXT, _ADDRESS_GLOB]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(values.network), _NETWORK]
 FieldName = Annotated[str, BeforeValidator(values.field_name)]
+Asked = Annotated[str, BeforeValidator(vendors.asked)]
 Version = Annotated[int, BeforeValidator(values.version), WithJsonSchema({"const": 1}, mode="validation")]
 NullOrName = Annotated[
     str | None,

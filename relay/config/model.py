@@ -13,14 +13,21 @@ from pydantic import Field, model_validator
 
 from relay.config import kinds, values
 from relay.config.kinds import Controls, OneOrMore, choice
+from relay.config.limits import (
+    BatchConfig,
+    LimitsConfig,
+    LowCodeLimitsConfig,
+    MailtrapLimitsConfig,
+    PauboxBatchConfig,
+    PauboxLimitsConfig,
+    PostmarkLimitsConfig,
+    SesLimitsConfig,
+)
 from relay.config.providers import (
     CaptureProvider,
-    LimitsConfig,
-    MailtrapLimitsConfig,
+    LowCodeProvider,
     MailtrapProvider,
-    PauboxLimitsConfig,
     PauboxProvider,
-    PostmarkLimitsConfig,
     PostmarkProvider,
     ProviderConfig,
     SesProvider,
@@ -206,16 +213,21 @@ _LIMITS = frozenset({"rate", "daily", "monthly", "count"})
 LATER: Mapping[type[Section], frozenset[str]] = {
     Root: frozenset({"tests"}),
     ListenConfig: frozenset(),
-    SmtpProvider: frozenset({"mode", "batch", "on_loss"}),
-    SesProvider: frozenset({"batch", "on_loss", "fips", "dual_stack", "tenant"}),
-    PostmarkProvider: frozenset({"batch"}),
-    MailtrapProvider: frozenset({"batch", "on_loss", "base_url", "sandbox_id"}),
-    PauboxProvider: frozenset({"batch", "on_loss", "base_url", "username", "auth_scheme"}),
-    CaptureProvider: frozenset({"limits", "timeout", "unknown_outcome"}),
+    SmtpProvider: frozenset(),
+    SesProvider: frozenset(),
+    PostmarkProvider: frozenset(),
+    MailtrapProvider: frozenset(),
+    PauboxProvider: frozenset(),
+    LowCodeProvider: frozenset(),
+    CaptureProvider: frozenset(),
     LimitsConfig: _LIMITS,
+    SesLimitsConfig: _LIMITS,
     PostmarkLimitsConfig: _LIMITS,
     MailtrapLimitsConfig: _LIMITS,
     PauboxLimitsConfig: _LIMITS,
+    LowCodeLimitsConfig: _LIMITS,
+    BatchConfig: frozenset(),
+    PauboxBatchConfig: frozenset(),
     MatchConfig: frozenset({"header_from", "user", "directive", "smaller", "not"}),
     RouteConfig: frozenset({"split", "sticky", "fallback"}),
     SendersConfig: frozenset({"rewrite"}),
@@ -226,5 +238,29 @@ LATER: Mapping[type[Section], frozenset[str]] = {
 }
 """Keys of the format that this release does not have; they are refused, and the refusal says so."""
 
-LATER_TYPES = frozenset({"lowcodeapi"})
-"""Types of providers that this release does not have."""
+_NO_REQUESTS = "by SMTP each mail is a transaction of its own"
+_NO_API = "a smarthost is spoken to by SMTP"
+_NO_SMTP = "LowCodeAPI has a REST API only"
+_ONE_REQUEST = "Amazon SES takes one message in a request, unless it is a template"
+_HERE = "mail is kept on this host: nothing is waited for"
+
+NEVER: Mapping[type[Section], Mapping[str, str]] = {
+    SmtpProvider: {
+        "mode": _NO_API,
+        "base_url": _NO_API,
+        "on_loss": "by SMTP nothing of a message is lost",
+        "batch": _NO_REQUESTS,
+        "streams": "a smarthost has no streams",
+    },
+    LimitsConfig: {"size": "the smarthost itself says how much it takes"},
+    SesProvider: {"batch": _ONE_REQUEST},
+    LowCodeProvider: {
+        **dict.fromkeys(("host", "port", "ca_file"), _NO_SMTP),
+        "batch": _ONE_REQUEST,
+        "region": "it belongs to the credential stored with LowCodeAPI",
+        "streams": "LowCodeAPI has no streams",
+    },
+    PauboxProvider: {"streams": "Paubox has no streams"},
+    CaptureProvider: dict.fromkeys(("limits", "timeout", "unknown_outcome", "mode", "batch", "on_loss"), _HERE),
+}
+"""Keys that other providers have and these never will, and why."""

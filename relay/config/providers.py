@@ -1,7 +1,7 @@
 """The configuration's providers: one section for each type, with every key, its default and one sentence on it.
 
-Providers that are spoken to by SMTP know their host and their way to log in (relay/transports/presets.py); `host` and
-`port` are for those who must go another way.
+Providers know where their API and their SMTP door are, and how to log in there; `base_url`, `host` and `port` are for those
+who must go another way. What `mode: auto` makes of them is in relay/config/modes.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,16 @@ from pydantic import Field, model_validator
 
 from relay.config import kinds
 from relay.config.kinds import choice
+from relay.config.limits import (
+    BatchConfig,
+    LimitsConfig,
+    LowCodeLimitsConfig,
+    MailtrapLimitsConfig,
+    PauboxBatchConfig,
+    PauboxLimitsConfig,
+    PostmarkLimitsConfig,
+    SesLimitsConfig,
+)
 from relay.config.section import Section, setting
 
 UnknownOutcome = Literal["retry", "hold"]
@@ -20,8 +30,13 @@ Tls = Literal["starttls", "implicit", "none"]
 OnLoss = Literal["refuse", "warn"]
 TrackLinks = Literal["None", "HtmlAndText", "HtmlOnly", "TextOnly"]
 Login = Literal["auto", "plain", "login", "cram-md5"]
-Mode = Literal["api", "smtp"]
+Mode = Literal["auto", "api", "smtp"]
 Stream = Literal["transactional", "bulk", "sandbox"]
+LiveStream = Literal["transactional", "bulk"]
+ContentMode = Literal["raw", "simple"]
+AutoContentMode = Literal["auto", "raw", "simple"]
+AuthScheme = Literal["token", "bearer"]
+Html = Literal["base64", "plain"]
 
 
 def _type(name: str) -> Any:
@@ -41,27 +56,31 @@ def _ca_file() -> Any:
 
 
 def _ca_file_of_smtp() -> Any:
-    return setting(None, examples=["/etc/relay/ca.pem"], description="With mode: smtp, certificates to trust instead of the system's.")
+    return setting(None, examples=["/etc/relay/ca.pem"], description="By SMTP, certificates to trust instead of the system's.")
 
 
 def _host(example: str) -> Any:
-    return setting(None, examples=[example], description="With mode: smtp, another host than the provider's own.")
+    return setting(None, examples=[example], description="By SMTP, another host than the provider's own.")
 
 
 def _port() -> Any:
-    return setting(587, description="With mode: smtp, the port; TLS is implicit on 465 and 2465, by STARTTLS on all others.")
+    return setting(587, description="By SMTP, the port; TLS is implicit on 465 and 2465, by STARTTLS on all others.")
 
 
 def _mode() -> Any:
-    return setting("api", description="api (its REST API) or smtp (its SMTP door).")
+    return setting("auto", description="api (its REST API), smtp (its SMTP door), or auto: the API, and SMTP for what that cannot carry.")
 
 
-def _smtp_only(provider: str) -> Any:
-    return Field(
-        examples=["smtp"],
-        description="smtp, which must be said: the REST API of this provider is not built yet.",
-        json_schema_extra={"missing": f"the REST API of {provider} is not built yet"},
-    )
+def _on_loss() -> Any:
+    return setting("refuse", description="When the API cannot carry a part of a message: refuse it, or warn and send the rest.")
+
+
+def _batch(default: Section) -> Any:
+    return setting(default, description="Messages that go to the API in one request.")
+
+
+def _streams(what: str, example: Mapping[str, str]) -> Any:
+    return setting({}, examples=[example], description=f"What a mail asks for in another provider's words, and the {what} it gets.")
 
 
 def _timeout_of_reply() -> Any:
@@ -69,38 +88,12 @@ def _timeout_of_reply() -> Any:
 
 
 def _timeout_of_request() -> Any:
-    return setting("60s", description="Longest time for one request, or with mode: smtp for one reply.")
+    return setting("60s", description="Longest time for one request, or by SMTP for one reply.")
 
 
-def _not_built(provider: str) -> Any:
-    def said(word: str) -> tuple[str, str] | None:
-        return (f"the REST API of {provider} is not built yet", "set mode: smtp") if word in {"api", "auto"} else None
-
-    return choice(Literal["smtp"], refused=said)
-
-
-class LimitsConfig(Section):
-    """How much of a provider is used at once."""
-
-    concurrency: kinds.Concurrency = setting(20, description="Attempts under way at the same time.")
-
-
-class PostmarkLimitsConfig(Section):
-    """How much of Postmark is used at once."""
-
-    concurrency: kinds.Concurrency = setting(10, description="Requests under way at the same time.")
-
-
-class MailtrapLimitsConfig(Section):
-    """How much of Mailtrap is used at once."""
-
-    concurrency: kinds.Concurrency = setting(10, description="Connections at the same time; Mailtrap takes 10 of an account.")
-
-
-class PauboxLimitsConfig(Section):
-    """How much of Paubox is used at once."""
-
-    concurrency: kinds.Concurrency = setting(10, description="Connections at the same time.")
+def _refused_scheme(word: str) -> tuple[str, str]:
+    """The word is not quoted: the whole header field, with the key in it, may have been written."""
+    return "is not known here (known: token, bearer)", "write auth_scheme: token, and the key under api_key"
 
 
 class SmtpProvider(Section):
@@ -144,7 +137,7 @@ class SesProvider(Section):
         None, examples=["${env:AWS_SECRET_ACCESS_KEY}"], description="Secret access key that belongs to access_key_id."
     )
     session_token: kinds.OptionalToken = setting(
-        None, examples=["${env:AWS_SESSION_TOKEN}"], description="Session token of temporary keys; with mode: api only."
+        None, examples=["${env:AWS_SESSION_TOKEN}"], description="Session token of temporary keys; not with mode: smtp."
     )
     profile: kinds.OptionalText = setting(
         None, examples=["mail"], description="Profile in the files of the AWS command line, instead of keys (extra aws)."
@@ -162,15 +155,25 @@ class SesProvider(Section):
         examples=["arn:aws:ses:eu-west-1:123456789012:identity/example.com"],
         description="Identity of another account that lets this one send (sending authorization).",
     )
-    mode: Annotated[Mode, choice(Mode, later=("auto",))] = _mode()
+    tenant: kinds.OptionalTenant = setting(None, examples=["clinic"], description="Tenant for mail that names none.")
+    streams: dict[kinds.Asked, kinds.ConfigurationSet] = _streams("configuration set", {"broadcast": "newsletters"})
+    mode: Annotated[Mode, choice(Mode)] = setting(
+        "auto", description="api (its REST API), smtp (its SMTP door), or auto: the API, which takes messages as they are."
+    )
+    content_mode: Annotated[ContentMode, choice(ContentMode)] = setting(
+        "raw", description="By the API, raw (the message as it is) or simple (taken apart where nothing that matters changes, else raw)."
+    )
     base_url: kinds.OptionalBaseUrl = setting(
         None, examples=["https://email.eu-west-1.amazonaws.com"], description="Where the API is; by default the region's."
     )
+    fips: kinds.Flag = setting(False, description="Use the region's API endpoint that is validated by FIPS 140.")
+    dual_stack: kinds.Flag = setting(False, description="Use the region's API endpoint that is reached by IPv6 too.")
     host: kinds.OptionalHost = _host("email-smtp.eu-west-1.amazonaws.com")
     port: kinds.Port = _port()
     ca_file: kinds.OptionalPath = _ca_file_of_smtp()
+    on_loss: Annotated[OnLoss, choice(OnLoss)] = _on_loss()
     timeout: kinds.PositiveDuration = _timeout_of_request()
-    limits: LimitsConfig = _limits(LimitsConfig())
+    limits: SesLimitsConfig = _limits(SesLimitsConfig())
     unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()
 
 
@@ -184,61 +187,120 @@ class PostmarkProvider(Section):
         description="Server API token (Servers > API Tokens); with mode: smtp an SMTP token may stand in its place.",
     )
     smtp_access_key: kinds.OptionalToken = setting(
-        None, examples=["${cred:postmark-access}"], description="With mode: smtp, access key of an SMTP token."
+        None, examples=["${cred:postmark-access}"], description="By SMTP, access key of an SMTP token."
     )
     smtp_secret_key: kinds.OptionalToken = setting(
-        None, examples=["${cred:postmark-secret}"], description="With mode: smtp, secret key of the SMTP token."
+        None, examples=["${cred:postmark-secret}"], description="By SMTP, secret key of the SMTP token."
     )
     stream: kinds.Name = setting("outbound", description="Message stream for mail that names none.")
-    mode: Annotated[Mode, choice(Mode, later=("auto",))] = _mode()
+    streams: dict[kinds.Asked, kinds.Name] = _streams("message stream", {"bulk": "broadcast"})
+    mode: Annotated[Mode, choice(Mode)] = _mode()
     base_url: kinds.BaseUrl = setting("https://api.postmarkapp.com", description="Where the API is; https, or http on this host.")
     host: kinds.OptionalHost = _host("smtp-broadcasts.postmarkapp.com")
     port: kinds.Port = _port()
     ca_file: kinds.OptionalPath = _ca_file_of_smtp()
-    on_loss: Annotated[OnLoss, choice(OnLoss)] = setting(
-        "refuse", description="When the API cannot carry a part of a message: refuse it, or warn and send the rest."
-    )
+    on_loss: Annotated[OnLoss, choice(OnLoss)] = _on_loss()
     track_opens: kinds.OptionalFlag = setting(
         None, examples=[False], description="Open tracking; without it the server's own setting holds."
     )
     track_links: Annotated[TrackLinks | None, choice(TrackLinks)] = setting(
         None, examples=["None"], description="Link tracking: None, HtmlAndText, HtmlOnly or TextOnly."
     )
+    batch: BatchConfig = _batch(BatchConfig())
     timeout: kinds.PositiveDuration = _timeout_of_request()
     limits: PostmarkLimitsConfig = _limits(PostmarkLimitsConfig())
     unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()
 
 
 class MailtrapProvider(Section):
-    """Mailtrap, by SMTP."""
+    """Mailtrap."""
 
     type: Annotated[Literal["mailtrap"], choice(Literal["mailtrap"])] = _type("mailtrap")
-    mode: Annotated[Literal["smtp"], _not_built("Mailtrap")] = _smtp_only("Mailtrap")
-    stream: Annotated[Stream, choice(Stream)] = setting("transactional", description="transactional, bulk or sandbox.")
     token: kinds.OptionalToken = setting(
-        None, examples=["${env:MAILTRAP_TOKEN}"], description="API token; for the streams transactional and bulk."
+        None, examples=["${env:MAILTRAP_TOKEN}"], description="API token; by SMTP for the streams transactional and bulk."
+    )
+    stream: Annotated[Stream, choice(Stream)] = setting(
+        "transactional", description="transactional, bulk or sandbox, which keeps the mail; for mail that names none."
+    )
+    sandbox_id: kinds.OptionalSandboxId = setting(
+        None, examples=["1234567"], description="Number of the sandbox, for its API: the one in the URL of its page."
     )
     username: kinds.OptionalText = setting(None, examples=["1a2b3c4d5e6f7a"], description="Name of the sandbox's SMTP login.")
     password: kinds.OptionalSecret = setting(None, examples=["${cred:mailtrap}"], description="Password of the sandbox's SMTP login.")
-    host: kinds.OptionalHost = setting(None, examples=["live.smtp.mailtrap.io"], description="Another host than the one of the stream.")
-    port: kinds.Port = setting(587, description="Port; TLS is implicit on 465, by STARTTLS on all others.")
-    ca_file: kinds.OptionalPath = _ca_file()
-    timeout: kinds.PositiveDuration = _timeout_of_reply()
+    streams: dict[kinds.Asked, Annotated[LiveStream, choice(LiveStream)]] = _streams("stream (transactional or bulk)", {"news": "bulk"})
+    mode: Annotated[Mode, choice(Mode)] = _mode()
+    base_url: kinds.OptionalBaseUrl = setting(
+        None, examples=["https://send.api.mailtrap.io"], description="Where the API is, for all streams; by default each stream's own host."
+    )
+    host: kinds.OptionalHost = _host("live.smtp.mailtrap.io")
+    port: kinds.Port = _port()
+    ca_file: kinds.OptionalPath = _ca_file_of_smtp()
+    on_loss: Annotated[OnLoss, choice(OnLoss)] = _on_loss()
+    batch: BatchConfig = _batch(BatchConfig())
+    timeout: kinds.PositiveDuration = _timeout_of_request()
     limits: MailtrapLimitsConfig = _limits(MailtrapLimitsConfig())
     unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()
 
 
 class PauboxProvider(Section):
-    """Paubox, by SMTP."""
+    """Paubox."""
 
     type: Annotated[Literal["paubox"], choice(Literal["paubox"])] = _type("paubox")
-    mode: Annotated[Literal["smtp"], _not_built("Paubox")] = _smtp_only("Paubox")
-    api_key: kinds.Token = Field(examples=["${env:PAUBOX_API_KEY}"], description="API key of the Paubox account.")
-    host: kinds.Host = setting("smtp.paubox.com", description="Where Paubox takes mail by SMTP.")
-    port: kinds.Port = setting(587, description="Port; TLS is implicit on 465, by STARTTLS on all others.")
-    ca_file: kinds.OptionalPath = _ca_file()
-    timeout: kinds.PositiveDuration = _timeout_of_reply()
+    api_key: kinds.PastedToken = Field(examples=["${env:PAUBOX_API_KEY}"], description="API key of the Paubox account.")
+    username: kinds.OptionalApiUser = setting(
+        None, examples=["clinic"], description="Name of the API endpoint, which takes the place of {username} in base_url."
+    )
+    mode: Annotated[Mode, choice(Mode)] = _mode()
+    base_url: kinds.PauboxUrl = setting(
+        "https://api.paubox.net/v1/{username}", description="Where the API is; https, or http on this host."
+    )
+    auth_scheme: Annotated[AuthScheme, choice(AuthScheme, refused=_refused_scheme)] = setting(
+        "token", description="How the API key is said: token (Token token=KEY) or bearer (Bearer KEY)."
+    )
+    allow_non_tls: kinds.Flag = setting(
+        False, description="By the API, let Paubox deliver in clear where a recipient's server has no TLS; otherwise it takes its portal."
+    )
+    force_secure_notification: kinds.Flag = setting(
+        False, description="Have all mail fetched from Paubox's portal; such mail goes by the API only."
+    )
+    track_opens: kinds.OptionalFlag = setting(
+        None, examples=[True], description="true switches open tracking on; otherwise the account's own setting holds."
+    )
+    track_links: kinds.OptionalFlag = setting(
+        None, examples=[True], description="true switches link tracking on; otherwise the account's own setting holds."
+    )
+    html: Annotated[Html, choice(Html)] = setting("base64", description="How the API is given HTML: base64 or plain.")
+    host: kinds.OptionalHost = _host("smtp.paubox.com")
+    port: kinds.Port = _port()
+    ca_file: kinds.OptionalPath = _ca_file_of_smtp()
+    on_loss: Annotated[OnLoss, choice(OnLoss)] = _on_loss()
+    batch: PauboxBatchConfig = _batch(PauboxBatchConfig())
+    timeout: kinds.PositiveDuration = _timeout_of_request()
     limits: PauboxLimitsConfig = _limits(PauboxLimitsConfig())
+    unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()
+
+
+def _refused_mode(word: str) -> tuple[str, str] | None:
+    return ("LowCodeAPI has a REST API only (known: api)", "remove it") if word in {"auto", "smtp"} else None
+
+
+class LowCodeProvider(Section):
+    """Amazon SES by way of LowCodeAPI."""
+
+    type: Annotated[Literal["lowcodeapi"], choice(Literal["lowcodeapi"])] = _type("lowcodeapi")
+    token: kinds.Token = Field(examples=["${env:LOWCODEAPI_TOKEN}"], description="API token; it begins with at_.")
+    mode: Annotated[Literal["api"], choice(Literal["api"], refused=_refused_mode)] = setting(
+        "api", description="api: there is no other way."
+    )
+    base_url: kinds.LowCodeUrl = setting(
+        "https://api.lowcodeapi.com/awsses", description="Where the API is, without the token; https, or http on this host."
+    )
+    content_mode: Annotated[AutoContentMode, choice(AutoContentMode)] = setting(
+        "auto", description="raw (the message as it is), simple (taken apart), or auto: simple where nothing is lost, else raw."
+    )
+    on_loss: Annotated[OnLoss, choice(OnLoss)] = _on_loss()
+    timeout: kinds.PositiveDuration = setting("60s", description="Longest time for one request.")
+    limits: LowCodeLimitsConfig = _limits(LowCodeLimitsConfig())
     unknown_outcome: Annotated[UnknownOutcome, choice(UnknownOutcome)] = _unknown_outcome()
 
 
@@ -253,12 +315,13 @@ class CaptureProvider(Section):
     )
 
 
-ProviderConfig = SmtpProvider | SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider | CaptureProvider
+ProviderConfig = SmtpProvider | SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider | LowCodeProvider | CaptureProvider
 PROVIDERS: Mapping[str, type[ProviderConfig]] = {
     "smtp": SmtpProvider,
     "ses": SesProvider,
     "postmark": PostmarkProvider,
     "mailtrap": MailtrapProvider,
     "paubox": PauboxProvider,
+    "lowcodeapi": LowCodeProvider,
     "capture": CaptureProvider,
 }

@@ -34,16 +34,15 @@ def schema() -> dict[str, Any]:
 
 
 def _without_noise(found: Any) -> Any:
-    """Without titles, which repeat the keys, what is only for mistakes, and defaults that cannot be written."""
+    """Without titles, which repeat the keys, and defaults that cannot be written."""
     if isinstance(found, list):
         return [_without_noise(item) for item in found]
     if not isinstance(found, dict):
         return found
     shown = {name: _without_noise(value) for name, value in found.items()}
-    for name in ("title", "missing"):
-        if isinstance(shown.get(name), str):
-            del shown[name]
-    if shown.get("default", 0) in (None, "", []):
+    if isinstance(shown.get("title"), str):
+        del shown["title"]
+    if shown.get("default", 0) in (None, "", [], {}):
         del shown["default"]
     return shown
 

@@ -24,18 +24,20 @@ _PATH = re.compile(r"""["']?/(?:etc|home|opt|root|run|srv|tmp|usr|var)/""")  # n
 _FLOW_VALUE = re.compile(r"[^,}]*(?:,[^,}:]+(?=[,}]))*")  # with what a comma in it would cut off
 _AFTER_VALUE = re.compile(r"\s*(?:$|[,}\]]|\s#)")
 _USERINFO = re.compile(r"(://)([^/\s@]+)(@)")
+_QUERY = re.compile(r"""(://[^\s"'?]*\?)([^\s"'}]+)()""")
+_LOWCODE_TOKEN = re.compile(r"((?<![A-Za-z0-9])at_)([\w-]+)()", re.ASCII)  # LowCodeAPI's examples have it in the URL
 _FIRST_WORD = re.compile(r"[\s\-'\"]*([^\s:'\"]*)")
 _MORE = re.compile(r"\s*[\s=]\s*\S")
 _LONG_WORD = re.compile(r"\S{6}")  # no secret is shorter
 _NO_SECRET = re.compile(r"""$|[#{\[]|["']?[\w.-]{0,5}["']?\s*(?:$|[,}\]])""")  # what names a section, or is too short
 
 _HARMLESS = """
-    address admin allow base_url batch bounce ca_file cert client concurrency configuration_set controls count daily
-    delay_warning directive directory dual_stack expire fallback fips format from header header_from host hostname
-    identity_arn keep_bodies keep_history larger level limits listen listener log login maildrop mask match max_size metrics
-    min_free mode monthly name not on_loss patience port postmaster profile providers proxy queue rate region retry rewrite
-    routes sandbox_id senders smaller split spool sticky stream tenant tests timeout tls to track_links track_opens type
-    unknown_outcome user username version via
+    address admin allow allow_non_tls base_url batch bounce ca_file cert client concurrency configuration_set content_mode
+    controls count daily delay_warning directive directory dual_stack expire fallback fips force_secure_notification format from
+    header header_from host hostname html identity_arn keep_bodies keep_history larger level limits listen listener log login
+    maildrop mask match max max_size metrics min_free mode monthly name not on_loss patience port postmaster profile providers
+    proxy queue rate region retry rewrite routes sandbox_id senders size smaller split spool sticky stream streams tenant tests
+    timeout tls to track_links track_opens type unknown_outcome user username version via wait
 """
 HARMLESS = frozenset(_HARMLESS.split())
 """The keys of the format whose values may be shown."""
@@ -70,7 +72,9 @@ def masked(lines: Sequence[str]) -> list[str]:
                 quote = line[rest] if line[rest : rest + 1] in _REST_OF_QUOTED else ""
                 below = None if quote else indent
                 line = line[:rest] + _stars(line[rest:])
-        shown.append(_USERINFO.sub(lambda match: match[1] + _stars(match[2]) + match[3], line))
+        for secret in (_USERINFO, _QUERY, _LOWCODE_TOKEN):
+            line = secret.sub(lambda match: match[1] + _stars(match[2]) + match[3], line)
+        shown.append(line)
     return shown
 
 

@@ -57,7 +57,7 @@ def _users(part: Part[ListenConfig], report: Report) -> None:
 def _aws(loc: Loc, bad: frozenset[str], provider: SesProvider, report: Report) -> None:
     """Keys that are not in the file come by way of botocore."""
     given = {"access_key_id", "secret_access_key"} & (provider.model_fields_set | bad)
-    if provider.mode == "api" and not given and importlib.util.find_spec("botocore") is None:
+    if provider.mode != "smtp" and not given and importlib.util.find_spec("botocore") is None:
         report.add(
             (*loc, "access_key_id"),
             "without keys here they are looked for with botocore, which is not installed",

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from relay import address as addresses
 from relay.transports import net
 
+_LONGEST_WAIT = 60  # seconds
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SIZES = {unit.lower(): number for unit, number in SIZE_UNITS.items()}
@@ -58,8 +59,8 @@ def text(value: Any) -> str:
     return written
 
 
-def whole_number(least: int, most: int) -> Callable[[Any], int]:
-    """A reader for whole numbers between `least` and `most`."""
+def whole_number(least: int, most: int, mend: str = "") -> Callable[[Any], int]:
+    """A reader for whole numbers between `least` and `most`; `mend` says why not more."""
 
     def read(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value):  # quoted, or from a reference
@@ -67,7 +68,7 @@ def whole_number(least: int, most: int) -> Callable[[Any], int]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise mistake(f"expected a whole number, not {kind_of(value)}")
         if not least <= value <= most:
-            raise mistake(f"{value} is not between {least} and {most}")
+            raise mistake(f"{value} is not between {least} and {most}", mend if value > most else "")
         return value
 
     return read
@@ -91,7 +92,7 @@ def version(value: Any) -> int:
 
 
 def duration(value: Any) -> float:
-    """Seconds, from `30s 5m 2h 5d 1w`; a float (which YAML never gives here) is seconds already."""
+    """Seconds, from `200ms 30s 5m 2h 5d 1w`; a float (which YAML never gives here) is seconds already."""
     if isinstance(value, float):
         return value
     written = text(value)
@@ -101,11 +102,11 @@ def duration(value: Any) -> float:
     number, unit = match.groups()
     if not unit:
         raise mistake(f'"{written}" has no unit', f"write {number}s, {number}m, {number}h or {number}d")
-    if unit not in DURATION_UNITS:
+    if unit not in DURATION_UNITS and unit != "ms":
         near = {"sec": "s", "min": "m", "hour": "h", "day": "d", "week": "w"}.get(unit.lower().rstrip("s"), unit.lower()[:1])
         mend = f'did you mean "{number}{near}"?' if near in DURATION_UNITS else "write 30s, 5m, 2h or 5d"
         raise mistake(f'"{unit}" is not a unit of time (s, m, h, d, w)', mend)
-    seconds = float(number) * DURATION_UNITS[unit]
+    seconds = float(number) / 1000 if unit == "ms" else float(number) * DURATION_UNITS[unit]
     if seconds > 3650 * 86400:
         raise mistake(f'"{written}" is longer than ten years')
     return seconds
@@ -116,6 +117,16 @@ def positive_duration(value: Any) -> float:
     seconds = duration(value)
     if seconds < 1:
         raise mistake("must be at least 1s")
+    return seconds
+
+
+def wait(value: Any) -> float:
+    """Seconds that one message may wait for others, at most a minute."""
+    if isinstance(value, int | str) and re.fullmatch(r"[0-9]{1,6}", str(value)):
+        raise mistake(f'"{value}" has no unit', f"write {value}ms, or {value}s")
+    seconds = duration(value)
+    if seconds > _LONGEST_WAIT:
+        raise mistake("is longer than 1m: the first message of a batch would be late", "write 200ms, say")
     return seconds
 
 
@@ -238,10 +249,10 @@ def base_url(value: Any) -> str:
         raise mistake("is not a URL", 'write "https://host" or "https://host:port"')
     if "@" in parts.netloc:
         raise mistake("a URL with a user name or password in it is not taken", "remove what stands before the @")
+    if parts.query or parts.fragment or not _PRINTABLE_ASCII.fullmatch(written):  # not quoted: a query may hold a token
+        raise mistake("a base URL has no query, fragment or spaces")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise mistake(f'"{written}" is not an https URL', 'write "https://host"')
-    if parts.query or parts.fragment or not _PRINTABLE_ASCII.fullmatch(written):
-        raise mistake("a base URL has no query, fragment or spaces")
     if parts.scheme == "http" and not net.is_loopback(parts.hostname):
         raise mistake(f"http to {parts.hostname} would send the token in clear", "use https (http is for this host only)")
     return written.rstrip("/")
@@ -289,9 +300,18 @@ def secret(value: Any) -> SecretStr:
 def token(value: Any) -> SecretStr:
     """An API token: printable ASCII without spaces, for it goes into a header field."""
     found = secret(value)
+    if any(char.isspace() for char in found.get_secret_value()):
+        raise mistake("holds white space, and a token or key has none", "paste it again without blanks and line ends")
     if not _PRINTABLE_ASCII.fullmatch(found.get_secret_value()):
-        raise mistake("a token or key has printable ASCII characters only, no spaces")
+        raise mistake("a token or key has printable ASCII characters only")
     return found
+
+
+def pasted_token(value: Any) -> SecretStr:
+    """An API token without the white space it was pasted with."""
+    if isinstance(value, str) and (bare := "".join(value.split())):
+        value = bare
+    return token(value)
 
 
 def or_null(read: Callable[[Any], str]) -> Callable[[Any], str | None]:
