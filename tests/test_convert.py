@@ -37,6 +37,7 @@ Dear "Ann", it's $HOME and `ls` \\ and !x.
 EOF
 .
 """
+SIGNED = b"Content-Type: multipart/signed; boundary=b\n\n--b\n\nx\n--b\n"
 TO = ("--from", "app@example.com", "--to", "ann@example.net")
 
 pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
@@ -115,10 +116,26 @@ def test_the_mode_may_be_another_than_the_configured_one(provider: str, mail: st
     assert "POST" == found["method"]
 
 
+@pytest.mark.parametrize("provider", ["postmark", "mailtrap", "paubox"])
+def test_what_the_api_cannot_carry_goes_by_smtp(provider: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With mode: auto, and every form says why; the API alone cannot carry it, and SMTP alone has no reason to tell."""
+    why = "the signature of multipart/signed would break"
+    path = file(tmp_path, b"From: app@example.com\nSubject: x\n" + SIGNED + b"\ny\n--b--\n")
+    [found] = as_json(capsys, path, "--provider", provider, *TO)
+    assert ("SMTP", why, []) == (found["method"], found["why"], found["losses"])
+    for form in ([], ["--curl"]):
+        assert exits.OK == main(["convert", path, "--provider", provider, *TO, *form])
+        assert f"by SMTP, because the API cannot carry it: {why}" in capsys.readouterr().out
+    assert exits.DATA == main(["convert", path, "--provider", provider, "--mode", "api", *TO])
+    assert f"cannot carry {path}: {why}" in capsys.readouterr().err
+    [found] = as_json(capsys, path, "--provider", provider, "--mode", "smtp", *TO)
+    assert "why" not in found
+
+
 @pytest.mark.parametrize(
     ("provider", "mode", "said"),
     [
-        ("mailtrap", "api", "--mode api: mailtrap is spoken to by smtp only"),
+        ("lowcodeapi", "smtp", "--mode smtp: lowcodeapi is spoken to by api only"),
         ("smtp", "api", "--mode api: smtp is spoken to by smtp only"),
         ("capture", "smtp", "--mode smtp: capture is spoken to by capture only"),
     ],
@@ -193,7 +210,7 @@ def test_the_null_path_and_other_scripts(mail: str, capsys: pytest.CaptureFixtur
         (b"\x89PNG\r\n\x1a\n\x00\x00", "mail.eml is no mail: it does not begin with a header field"),
         (b"hello\n", "mail.eml is no mail: it does not begin with a header field"),
         (b"Subject: no From\n\nx\n", "postmark cannot carry "),
-        (b"From: a@b.example\nContent-Type: multipart/signed; boundary=b\n\n--b\n\nx\n--b\n\ny\n--b--\n", "would break"),
+        (b"From: a@b.example\n" + SIGNED + b"Content-Type: application/zip; name=run.exe\n\ny\n--b--\n", "by API: the signature of "),
     ],
 )
 def test_what_is_no_mail_or_cannot_be_carried(data: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,7 +259,7 @@ def test_a_file_one_may_not_read(mail: str, monkeypatch: pytest.MonkeyPatch, cap
     ("name", "said"),
     [
         ("postmrak", 'no provider is named "postmrak", and no type of provider; did you mean "postmark"?'),
-        ("zzz", "known: mine, smtp, ses, postmark, mailtrap, paubox, capture"),
+        ("zzz", "known: mine, smtp, ses, postmark, mailtrap, paubox, lowcodeapi, capture"),
     ],
 )
 def test_a_provider_that_there_is_not(name: str, said: str, mail: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,10 +292,10 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert "grüße" == found["body"]["Subject"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Subject: no From\n\n")))
     assert exits.DATA == main(["convert", "-", "--provider", "postmark", *TO])
-    assert "postmark cannot carry the message: there is no From address" in capsys.readouterr().err
+    assert "postmark cannot carry the message: by API: there is no From address" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("provider", ["postmark", "ses", "mailtrap", "paubox"])
+@pytest.mark.parametrize("provider", ["postmark", "ses", "mailtrap", "paubox", "lowcodeapi"])
 @pytest.mark.parametrize("form", ["--json", "--curl", ""])
 def test_any_mail_is_converted_or_refused(provider: str, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Real and broken mail: 0 and something to read, or 65 and a reason, and nothing else."""
@@ -439,6 +456,23 @@ async def test_a_transaction_by_curl() -> None:
     assert (b"<app@example.com>", b"<>") == (first.mail.partition(b" ")[0], second.mail.partition(b" ")[0])
 
 
+@needs_curl
+async def test_a_secret_in_the_address() -> None:
+    """The address is then one of the options that log in; it stands there once, with a variable in place of the secret."""
+    async with HttpServer() as server:
+        login = ("--url", f"{server.url}/x?api_token=$API_TOKEN")
+        shown = Preview("POST", f"{server.url}/x?api_token=[secret]", {}, b"{}", "", ("a@b.example",), login=login)
+        await bash(previews.curl(shown), API_TOKEN="at_fake")
+    assert ["/x?api_token=at_fake"] == [request.path for request in server.requests]
+
+
+def test_why_a_request_leaves_as_it_is() -> None:
+    """Where an API takes messages in parts or whole, parts come first."""
+    shown = Preview("POST", "https://x/", {}, b"{}", "", ("a@b.example",), why="16 header fields")
+    assert "as it is (raw), because it cannot be taken apart: 16 header fields" in list(previews.lines(shown))
+    assert "16 header fields" == previews.as_json(shown)["why"]
+
+
 def test_what_is_kept_is_not_sent(mail: str, capsys: pytest.CaptureFixture[str]) -> None:
     """There is no command for a capture."""
     assert exits.USAGE == main(["convert", mail, "--dev", "--provider", "capture", *TO, "--curl"])
@@ -458,23 +492,25 @@ def test_nothing_but_variables_is_special_in_a_login(before: str, variable: str,
 # What is written about it.
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "convert.md").read_text()
-EXAMPLES = re.findall(r"```\n\$ ([^\n]*)\n(.*?)```", DOCUMENT, re.DOTALL)
+SHOWN = re.findall(r"```\n\$ ([^\n]*)\n(.*?)```", DOCUMENT, re.DOTALL)
+FILES = {typed.removeprefix("cat "): text for typed, text in SHOWN if typed.startswith("cat ")}
+EXAMPLES = [(typed, text) for typed, text in SHOWN if not typed.startswith("cat ")]
 
 
-@pytest.mark.parametrize(("typed", "shown"), EXAMPLES[2:], ids=lambda text: text[:60])
+@pytest.mark.parametrize(("typed", "shown"), EXAMPLES, ids=lambda text: text[:60])
 def test_the_examples_of_the_document(
     typed: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """docs/convert.md shows what is really printed, but for ids and times."""
     monkeypatch.chdir(tmp_path)
-    for (_, text), name in zip(EXAMPLES[:2], ("mail.eml", "relay.yaml"), strict=True):
+    for name, text in FILES.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
     said, _, command = typed.rpartition(" | ")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(said.removeprefix("echo ").encode())))
     main(shlex.split(command)[1:])
     printed = capsys.readouterr()
-    err = "".join(line for line in printed.err.splitlines(keepends=True) if "no --from" not in line)
+    err = "".join(line for line in printed.err.splitlines(keepends=True) if "no --from" not in line and "no --to" not in line)
     assert always_alike(shown) == always_alike(printed.out + err)
 
 

@@ -150,17 +150,38 @@ def test_a_unix_socket_has_clients_of_its_own(tmp_path: Path, capsys: pytest.Cap
     assert ("unix", []) == (found["client"], found["listener"]["refusals"])
 
 
-def test_a_provider_that_cannot_carry_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+SIGNED = b"Content-Type: multipart/signed; boundary=b\n\n--b\n\nx\n--b\n\ny\n--b--\n"
+WHY = "the signature of multipart/signed would break"
+
+
+def test_a_provider_that_cannot_carry_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Every reason is named."""
-    signed = b"Content-Type: multipart/signed; boundary=b\n\n--b\n\nx\n--b\n\ny\n--b--\n"
-    path = file(tmp_path, b"From: app@example.com\n" + signed)
+    monkeypatch.setenv("RELAY_CONFIG", write(tmp_path / "relay.yaml", CONFIG.replace("postmark: {", "postmark: {mode: api, ")))
+    path = file(tmp_path, b"From: app@example.com\n" + SIGNED)
     assert exits.OK == main(["explain", path, "--from", "app@example.com", "--to", "bob@example.org"])
     lines = capsys.readouterr().out.splitlines()
+    assert ["keep (capture): 1 request, nothing is lost", "postmark: cannot carry it", f"    {WHY}"] == lines[-3:]
+
+
+def test_a_provider_that_takes_it_by_smtp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With mode: auto, and why not by its API."""
+    path = file(tmp_path, b"From: app@example.com\n" + SIGNED)
+    given = (path, "--from", "app@example.com", "--to", "bob@example.org")
+    assert exits.OK == main(["explain", *given])
     assert [
-        "keep (capture): 1 request, nothing is lost",
-        "postmark: cannot carry it",
-        "    the signature of multipart/signed would break",
-    ] == lines[-3:]
+        "postmark: 1 request, nothing is lost",
+        f"    by SMTP, because the API cannot carry it: {WHY}",
+    ] == capsys.readouterr().out.splitlines()[-2:]
+    shown = {
+        "name": "postmark",
+        "type": "postmark",
+        "requests": 1,
+        "losses": [],
+        "cannot": [],
+        "by_smtp": 1,
+        "why": [f"by SMTP, because the API cannot carry it: {WHY}"],
+    }
+    assert shown in as_json(capsys, *given)["providers"]
 
 
 def test_header_fields_instead_of_a_message(capsys: pytest.CaptureFixture[str]) -> None:

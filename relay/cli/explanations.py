@@ -87,4 +87,5 @@ def _provider(provider: Json) -> Iterator[str]:
     count = provider["requests"]
     losses = "" if provider["losses"] else ", nothing is lost"
     yield f"{head}: {count} {'request' if count == 1 else 'requests'}{losses}"
+    yield from (f"    {clean(why)}" for why in provider.get("why", ()))
     yield from (f"    lost ({loss['grade']}): {clean(loss['what'])}" for loss in provider["losses"])

@@ -32,6 +32,8 @@ VERBS = {
     "log tail": "story.tail",
     "convert": "convert.convert",
     "explain": "explain.explain",
+    "provider list": "provider.listing",
+    "provider test": "provider.test",
     "passwd": "passwords.passwd",
     "smtp-password": "passwords.smtp_password",
     "version": "about.version",

@@ -32,6 +32,7 @@ Every day:
   relay log TERM                    the story of a message, by id or address
   relay log tail                    the log as it is written
   relay reload                      a changed configuration, no connection lost
+  relay provider test               can each provider be used? sends no mail
 
 Before a mail is sent (no daemon, no secret needed):
   relay convert mail.eml --provider postmark   the requests it would become
@@ -60,7 +61,8 @@ _CONVERT = """\
 What a message becomes on its way to a provider: each request or transaction,
 secrets masked, and what is lost on the way. Nothing is sent and nothing needs
 to run. The provider is one of the configuration; where that names none so, a
-type (postmark, ses, mailtrap, paubox) with stand-ins for its secrets.
+type (postmark, ses, mailtrap, paubox, lowcodeapi) with stand-ins for its
+secrets. With mode: auto it is shown by its API, or by SMTP and why.
 
   relay convert mail.eml --provider postmark
   relay convert mail.eml --provider postmark --from a@x.example --to b@y.example
@@ -83,6 +85,29 @@ _RELOAD = """\
 Have the running daemon read its configuration again. Connections and attempts
 under way go on. Where the new configuration has mistakes each is printed with
 its place, the exit code is 78, and the old one stays in force."""
+_PROVIDER = """\
+The providers of the configuration.
+
+  relay provider list                how each is spoken to, and who uses it
+  relay provider test                could each be used now? No mail is sent
+  relay provider test ses postmark   only these"""
+_PROVIDER_LIST = """\
+Each provider of the configuration: by its API, by SMTP or both ways (mode:
+auto), where that is and under which TLS, how much goes at once, the routes that
+use it, and where the daemon runs whether it is up, paused or throttled.
+
+  relay provider list
+  relay provider list --json | jq -r 'select(.state == "paused") | .name'"""
+_PROVIDER_TEST = """\
+Whether each provider could be used now: connection, certificate, login and
+account, with what to do about it where it could not. It logs in and sends no
+mail. The daemon need not run; the secrets must be within reach.
+
+  relay provider test
+  relay provider test ses postmark
+  sudo CREDENTIALS_DIRECTORY=/etc/relay/credentials relay provider test
+
+exit code 0: no check failed; 69: one did; 75: one took longer than a minute"""
 _PASSWD = """\
 Set the password of a user of a listener (listen.auth), or take the user away
 with --delete. The password is asked twice at a terminal; --stdin reads it from
@@ -159,6 +184,7 @@ def parser() -> Parser:
 
     _convert(verbs, everywhere)
     _explain(verbs, everywhere)
+    _provider(verbs, everywhere)
     _passwords(verbs, everywhere)
     _verb(verbs, "version", "print the version")
     return top
@@ -235,6 +261,14 @@ def _explain(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> N
     _envelope(explain)
     explain.add_argument("--client", metavar="IP", help="the client's address (default: this host)")
     explain.add_argument("--listener", metavar="NAME", help="where it is handed in (default: the first listener)")
+
+
+def _provider(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> None:
+    provider = _verb(verbs, "provider", "the providers: list, or test whether they can be used", parents=[everywhere], about=_PROVIDER)
+    parts = provider.add_subparsers(dest="part", metavar="VERB", title="verbs", required=True)
+    _verb(parts, "list", "how each is spoken to, and who uses it", parents=[everywhere, _as_json()], about=_PROVIDER_LIST)
+    test = _verb(parts, "test", "whether each could be used now; sends no mail", parents=[everywhere, _as_json()], about=_PROVIDER_TEST)
+    test.add_argument("names", nargs="*", metavar="NAME", help="a provider of the configuration (default: all)")
 
 
 def _envelope(verb: Parser) -> None:

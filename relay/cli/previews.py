@@ -26,7 +26,8 @@ _SPECIAL = re.compile(r'[\\"`$]')
 
 
 def as_json(preview: Preview) -> dict[str, object]:
-    """One object: what is sent as it is sent, a JSON body as a JSON value, a mail as base64 beside its envelope."""
+    """One object: what is sent as it is sent, a JSON body as a JSON value, a mail as base64 beside its envelope. `why` is there
+    only where the provider's first choice cannot carry it."""
     head: dict[str, object] = {"method": preview.method, "url": preview.url, "headers": dict(preview.headers)}
     if preview.method == "POST":
         head["body"] = json.loads(preview.body)
@@ -34,7 +35,8 @@ def as_json(preview: Preview) -> dict[str, object]:
         head["envelope"] = {"reverse_path": preview.reverse_path, "recipients": list(preview.recipients)}
         head["body_base64"] = base64.b64encode(preview.body).decode()
     losses = [{"grade": loss.grade, "what": loss.what} for loss in preview.losses]
-    return {**head, "recipients": list(preview.recipients), "losses": losses}
+    why = {"why": preview.why} if preview.why else {}
+    return {**head, "recipients": list(preview.recipients), "losses": losses, **why}
 
 
 def lines(preview: Preview) -> Iterator[str]:
@@ -50,8 +52,24 @@ def lines(preview: Preview) -> Iterator[str]:
         yield ""
         yield from _BASE64_LINES.sub(_count, octets(preview.body, terminal=True).decode()).splitlines()
     yield ""
+    yield from _about(preview)
+
+
+def _about(preview: Preview) -> Iterator[str]:
+    """For whom, why in this way, what is lost."""
     yield f"for {', '.join(map(clean, preview.recipients))}"
+    if preview.why:
+        yield clean(way(preview))
     yield from losses(preview)
+
+
+def way(preview: Preview) -> str:
+    """In which way it leaves, and why not in the one that comes first; "" where that is taken."""
+    if not preview.why:
+        return ""
+    if preview.method == "SMTP":
+        return f"by SMTP, because the API cannot carry it: {preview.why}"
+    return f"as it is (raw), because it cannot be taken apart: {preview.why}"
 
 
 def losses(preview: Preview) -> Iterator[str]:
@@ -84,15 +102,17 @@ def _count(found: re.Match[str]) -> str:
 def curl(preview: Preview) -> str:
     """The command that sends it, below comments that say for whom and what is lost: bash, base64 and curl; it ends with a line
     end. `preview.login` names the variables to set."""
-    about = "".join(f"# {line}\n" for line in (f"for {', '.join(map(clean, preview.recipients))}", *losses(preview)))
+    about = "".join(f"# {line}\n" for line in _about(preview))
     login = " ".join(quoted(option) for option in preview.login)
+    # A URL with a secret in it is one of the options that log in.
+    begin = "curl -sS" if SECRET in preview.url else f"curl -sS {shlex.quote(preview.url)}"
     if preview.method == "POST":
         fields = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in preview.headers.items() if SECRET not in value]
-        options = " \\\n  ".join([f"curl -sS {shlex.quote(preview.url)}", *([login] if login else []), *fields, "--data-binary @-"])
+        options = " \\\n  ".join([begin, *([login] if login else []), *fields, "--data-binary @-"])
         return f"{about}{options} <<'{_delimiter(preview.body)}'\n{preview.body.decode()}\n{_delimiter(preview.body)}\n"
     recipients = [f"--mail-rcpt {shlex.quote(recipient)}" for recipient in preview.recipients]
     sender = f"--mail-from {shlex.quote(preview.reverse_path)}"
-    options = " \\\n  ".join([f"curl -sS {shlex.quote(preview.url)}", *([login] if login else []), sender, *recipients, "--upload-file -"])
+    options = " \\\n  ".join([begin, *([login] if login else []), sender, *recipients, "--upload-file -"])
     return f"{about}base64 -d <<'EOF' | {options}\n{base64.encodebytes(preview.body).decode()}EOF\n"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from relay import assembly, header, routing
-from relay.cli import door, exits, explanations
+from relay.cli import door, exits, explanations, previews
 from relay.cli.exits import Stop
 from relay.cli.verbs import common, mail
 from relay.cli.verbs.common import Options
@@ -132,8 +132,11 @@ def _provider(settings: Config, name: str, found: mail.FileMessage, made: Entry,
     transport = assembly.transport_for(name, settings.providers[name], settings)
     shown: Json = {"name": name, "type": settings.providers[name].type, "requests": 0, "losses": [], "cannot": []}
     try:
-        previews = asyncio.run(asked(transport, mail.job(found, made, recipients)))
+        requests = asyncio.run(asked(transport, mail.job(found, made, recipients)))
     except CannotCarry as error:
         return {**shown, "cannot": list(error.reasons)}
-    losses = dict.fromkeys((loss.grade, loss.what) for preview in previews for loss in preview.losses)
-    return {**shown, "requests": len(previews), "losses": [{"grade": grade, "what": what} for grade, what in losses]}
+    losses = dict.fromkeys((loss.grade, loss.what) for one in requests for loss in one.losses)
+    told: Json = {"requests": len(requests), "losses": [{"grade": grade, "what": what} for grade, what in losses]}
+    if why := dict.fromkeys(previews.way(one) for one in requests if one.why):
+        told |= {"by_smtp": sum(bool(one.why) and one.method == "SMTP" for one in requests), "why": list(why)}
+    return {**shown, **told}

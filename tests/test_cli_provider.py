@@ -1,0 +1,317 @@
+"""`relay provider list` and `relay provider test`, with real servers in the providers' place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.cli import exits, providers
+from relay.cli.main import main
+from relay.cli.show import Paint
+from relay.cli.verbs import provider
+from relay.delivery import ProviderStatus
+from tests.commands import Relay, write
+from tests.served import NOW
+from tests.servers import Act, HttpServer, Request, Response, SmtpServer, ca_file, server_tls
+
+CANARY = "canary-5ecret-0123456789"
+CONFIG = """\
+hostname: relay.example.com
+providers:
+  smarthost: {type: smtp, host: mail.example.net, username: relay, password: "${cred:smarthost}"}
+  postmark: {token: "${env:NOT_SET_HERE}", limits: {concurrency: 4}}
+  mock: {type: postmark, token: canary-0000, base_url: "http://127.0.0.1:9"}
+  ses: {region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: canary-0000}
+  keep: {type: capture, directory: /var/mail/kept}
+routes:
+  - {name: newsletter, match: {header: {List-Unsubscribe: "*"}}, via: [postmark, ses]}
+  - {name: default, via: [smarthost, postmark]}
+bounce: {via: keep}
+"""
+
+pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
+
+
+def objects(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    """The objects printed, one for each line."""
+    main(["provider", *arguments, "--json"])
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+# list
+
+
+def test_a_list_without_a_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each way of each provider with its place, protection and limits, who uses it, and no secret; none is needed."""
+    path = write(tmp_path / "relay.yaml", f"{CONFIG}admin: {{listen: unix:{tmp_path}/admin.sock}}\n")
+    assert exits.OK == main(["provider", "list", "-c", path])
+    printed = capsys.readouterr()
+    assert [
+        "provider   type      mode     state      waiting  routes",
+        "smarthost  smtp      smtp     -                -  default",
+        "    by SMTP mail.example.net:587 (STARTTLS required, certificate checked): 20 connections at once",
+        "postmark   postmark  auto     -                -  newsletter, default",
+        "    by API https://api.postmarkapp.com (TLS, certificate checked): 4 requests at once, at most 10.5 MB,"
+        " batches of up to 500 messages",
+        "    by SMTP smtp.postmarkapp.com:587 (STARTTLS required, certificate checked): 2 connections at once, at most 10.5 MB",
+        "mock       postmark  auto     -                -  none",
+        "    by API http://127.0.0.1:9 (no TLS): 10 requests at once, at most 10.5 MB, batches of up to 500 messages",
+        "    no SMTP: base_url leads elsewhere, and no host says where SMTP would go",
+        "ses        ses       auto     -                -  newsletter",
+        "    by API https://email.eu-west-1.amazonaws.com (TLS, certificate checked): 20 requests at once, at most 41.9 MB",
+        "    no SMTP: Amazon SES takes messages as they are by its API",
+        "keep       capture   capture  -                -  none",
+        "    keeps mail in /var/mail/kept",
+    ] == printed.out.splitlines()
+    assert (
+        f"relay: the daemon is not running (cannot reach unix:{tmp_path}/admin.sock): how the providers fare is not known\n" == printed.err
+    )
+    assert "canary" not in printed.out
+
+
+def test_a_list_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object for each provider; what only a daemon knows is null."""
+    found = {one["name"]: one for one in objects(capsys, "list", "-c", write(tmp_path / "relay.yaml", CONFIG))}
+    assert {
+        "name": "mock",
+        "type": "postmark",
+        "mode": "auto",
+        "no_smtp": "base_url leads elsewhere, and no host says where SMTP would go",
+        "ways": [
+            {
+                "by": "api",
+                "urls": ["http://127.0.0.1:9"],
+                "tls": "none",
+                "concurrency": 10,
+                "size": 10 * 1024 * 1024,
+                "batch": {"max": 500, "wait": 1.0},
+            }
+        ],
+        "on_loss": "refuse",
+        "unknown_outcome": "retry",
+        "routes": [],
+        "bounces": False,
+        "state": None,
+        "reason": None,
+        "mend": None,
+        "waiting": None,
+        "active": None,
+    } == found["mock"]
+    assert [["api", "smtp"], ["api"], ["capture"]] == [[way["by"] for way in found[name]["ways"]] for name in ("postmark", "ses", "keep")]
+    assert (True, ["newsletter", "default"]) == (found["keep"]["bounces"], found["postmark"]["routes"])
+
+
+@pytest.mark.parametrize(
+    ("section", "urls"),
+    [
+        ("mailtrap: {token: canary-0000}", ["https://send.api.mailtrap.io", "https://bulk.api.mailtrap.io"]),
+        ("mailtrap: {token: canary-0000, stream: sandbox, sandbox_id: 7}", ["https://sandbox.api.mailtrap.io"]),
+        ("paubox: {api_key: canary-0000, username: clinic}", ["https://api.paubox.net/v1/clinic"]),
+        ("lowcodeapi: {token: at_canary-0000}", ["https://api.lowcodeapi.com/awsses"]),
+        (
+            "ses: {region: us-east-1, access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: x, fips: true}",
+            ["https://email-fips.us-east-1.amazonaws.com"],
+        ),
+    ],
+)
+def test_where_each_api_is(section: str, urls: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every host that requests may go to; no token is part of it."""
+    [found] = objects(capsys, "list", "-c", write(tmp_path / "relay.yaml", f"providers: {{{section}}}\n"))
+    assert urls == found["ways"][0]["urls"]
+
+
+async def test_a_list_beside_a_daemon(relay: Relay) -> None:
+    """How each fares, in the daemon's words; one that a reload has not brought yet is told apart."""
+    relay.served.providers = [
+        ProviderStatus("ses", "paused", "401 no", "mend it", NOW - 5, NOW + 60, 214, 0),
+        ProviderStatus("keep", "up", "", "", 0, 0, 0, 2),
+    ]
+    write(relay.config, f"{CONFIG}admin: {{listen: unix:{relay.served.unix}}}\n")
+    printed = await relay("provider", "list")
+    assert (exits.OK, "") == (printed.code, printed.err)
+    lines = printed.out.splitlines()
+    at = lines.index("ses        ses       auto     paused         214  newsletter")
+    assert "    401 no" == lines[at + 1]
+    assert "keep       capture   capture  up               0  none" in lines
+    assert "mock       postmark  auto     new              0  none" in lines
+    assert "    the daemon does not know it yet: relay reload" in lines
+    found = {one["name"]: one for one in await relay.json("provider", "list")}
+    assert ("paused", "401 no", "mend it", 214, 0) == tuple(found["ses"][key] for key in ("state", "reason", "mend", "waiting", "active"))
+
+
+async def test_a_daemon_that_may_not_be_asked(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list is whole but for how they fare, and says why."""
+
+    def refused(self: Any) -> bool:
+        raise exits.Stop(exits.PERMISSION, "you may not use it")
+
+    monkeypatch.setattr("relay.cli.door.Live.reachable", refused)
+    printed = await relay("provider", "list")
+    assert (exits.OK, "relay: how the providers fare is not known: you may not use it\n") == (printed.code, printed.err)
+
+
+def test_a_list_without_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """66; the development set-up is one."""
+    for verb in ("list", "test"):
+        assert exits.NO_INPUT == main(["provider", verb])
+        assert f"name one: relay provider {verb} -c FILE" in capsys.readouterr().err
+    assert exits.OK == main(["provider", "list", "--dev"])
+    assert "capture   capture  capture" in capsys.readouterr().out
+
+
+# test
+
+
+async def run(capsys: pytest.CaptureFixture[str], path: str, *names: str) -> tuple[int, list[dict[str, Any]]]:
+    """Exit code and checks of `relay provider test`, beside this loop."""
+    code = await asyncio.to_thread(main, ["provider", "test", *names, "-c", path, "--json"])
+    printed = capsys.readouterr()
+    assert CANARY not in printed.out + printed.err
+    return code, [json.loads(line) for line in printed.out.splitlines()]
+
+
+def brief(checks: Sequence[dict[str, Any]]) -> list[tuple[str, str, bool | None]]:
+    """Whose, what, and whether it is well."""
+    return [(check["provider"], check["check"], check["ok"]) for check in checks]
+
+
+def smarthost(server: SmtpServer, directory: Path, password: str = CANARY, tls: str = "starttls") -> str:
+    """A configuration with the server as a provider, and one that needs no network."""
+    text = f'host: {server.host}, port: {server.port}, tls: {tls}, username: relay, password: "{password}", ca_file: {ca_file(directory)}'
+    keep = f"keep: {{type: capture, directory: {directory}/kept}}"
+    return write(
+        directory / "relay.yaml", f"providers: {{one: {{type: smtp, {text}}}, {keep}}}\nroutes: [{{name: all, via: [one, keep]}}]\n"
+    )
+
+
+async def test_a_door_that_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each check is well, and no mail was sent."""
+    async with SmtpServer(users={"relay": CANARY}, starttls=server_tls()) as server:
+        code, checks = await run(capsys, smarthost(server, tmp_path))
+    assert exits.OK == code
+    assert {("one", "connect", True), ("one", "login", True), ("keep", "directory", True)} <= set(brief(checks))
+    assert not any(line.upper().startswith(b"MAIL") for line in server.lines)
+    assert not (tmp_path / "kept").exists()
+
+
+async def test_a_door_with_another_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """69, and what to do about it; the others are asked all the same. One that is not asked decides nothing."""
+    async with SmtpServer(users={"relay": "other"}, starttls=server_tls()) as server:
+        path = smarthost(server, tmp_path)
+        code, checks = await run(capsys, path)
+        assert exits.UNAVAILABLE == code
+        assert {("one", "connect", True), ("one", "login", False), ("keep", "directory", True)} <= set(brief(checks))
+        [failed] = [check for check in checks if check["ok"] is False]
+        assert ("535" in failed["text"], "username and password" in failed["mend"]) == (True, True)
+        assert await asyncio.to_thread(main, ["provider", "test", "-c", path]) == exits.UNAVAILABLE
+        assert "          to mend it: correct username and password" in capsys.readouterr().out
+        assert (exits.OK, [("keep", "directory", True)]) == ((found := await run(capsys, path, "keep"))[0], brief(found[1]))
+
+
+@pytest.mark.parametrize("quoted", [CANARY, f"{CANARY} is wrong, app {CANARY}"])
+async def test_a_server_that_quotes_the_password(quoted: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not shown."""
+    script = {"auth": f"535 5.7.8 no such password: {quoted}"}
+    async with SmtpServer(script, users={"relay": CANARY}, starttls=server_tls()) as server:
+        code, checks = await run(capsys, smarthost(server, tmp_path))
+    assert (exits.UNAVAILABLE, True) == (code, any("no such password" in check["text"] for check in checks))
+
+
+async def test_both_ways_of_a_provider(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The checks of each begin with its name; one token that both take is refused by one of them."""
+
+    def server(request: Request) -> Response:
+        good = request.headers.get("x-postmark-server-token") == CANARY
+        return Response(200, b'{"ID":1,"Name":"shop","DeliveryType":"Live"}') if good else Response(401, b'{"ErrorCode":10,"Message":"no"}')
+
+    async with HttpServer(server) as api, SmtpServer(users={CANARY: "other"}, starttls=server_tls()) as door:
+        section = f'token: "{CANARY}", base_url: "{api.url}", host: {door.host}, port: {door.port}, ca_file: {ca_file(tmp_path)}'
+        path = write(tmp_path / "relay.yaml", f"providers: {{postmark: {{{section}}}}}\n")
+        code, checks = await run(capsys, path)
+    assert exits.UNAVAILABLE == code
+    assert {("postmark", "API connect", True), ("postmark", "API login", True), ("postmark", "SMTP login", False)} <= set(brief(checks))
+    assert {"GET"} == {request.method for request in api.requests}
+
+
+async def test_one_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """75 when the time for all is over; what the others say is told."""
+    monkeypatch.setattr(provider, "LIMIT", 0.2)
+    async with SmtpServer({"greeting": Act.HANG}) as server:
+        code, checks = await run(capsys, smarthost(server, tmp_path))
+    assert exits.TRY_LATER == code
+    assert [("one", "time", None), ("keep", "directory", True)] == brief(checks)
+
+
+async def test_a_secret_that_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """That provider cannot be tested here, and the keys are named; with the credentials it can."""
+    async with SmtpServer(users={"relay": CANARY}, starttls=server_tls()) as server:
+        path = smarthost(server, tmp_path, "${cred:smarthost}")
+        code, checks = await run(capsys, path)
+        assert (exits.UNAVAILABLE, [("one", "secrets", False), ("keep", "directory", True)]) == (code, brief(checks))
+        assert "password: cannot be had here" == checks[0]["text"]
+        assert [] == server.lines
+        (tmp_path / "smarthost").write_text(CANARY)
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+        assert exits.OK == (await run(capsys, path))[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("postmrak", 'no provider is named "postmrak"; did you mean "postmark"?'),
+        ("zzz", 'no provider is named "zzz"; configured: smarthost, postmark, mock, ses, keep'),
+    ],
+)
+def test_a_provider_that_there_is_not(name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """64 and what was perhaps meant; nobody is asked."""
+    assert exits.USAGE == main(["provider", "test", "keep", name, "-c", write(tmp_path / "relay.yaml", CONFIG)])
+    printed = capsys.readouterr()
+    assert ("", f"relay: {said}\n") == (printed.out, printed.err)
+
+
+def test_the_example_without_an_account(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/operate.md shows what is really printed."""
+    document = (Path(__file__).parent.parent / "docs" / "operate.md").read_text()
+    [shown] = re.findall(r"```\n\$ relay provider test --dev\n(.*?)```", document, re.DOTALL)
+    assert exits.OK == main(["provider", "test", "--dev"])
+    assert shown.replace("/home/ann/.local/state", str(tmp_path / "state")) == capsys.readouterr().out
+
+
+def test_checks_for_people() -> None:
+    """Below each provider; what could not be told is a question mark, and nothing moves a cursor."""
+    check = {"provider": "ses", "check": "connect", "ok": True, "text": "there\x1b[2J", "mend": ""}
+    more = [
+        {**check, "check": "account", "ok": None, "text": "not allowed to look"},
+        {**check, "provider": "b", "ok": False, "mend": "mend it"},
+    ]
+    assert [
+        "ses",
+        "  ok      connect  there?[2J",
+        "  ?       account  not allowed to look",
+        "b",
+        "  FAILED  connect  there?[2J",
+        "          to mend it: mend it",
+    ] == list(providers.checks([check, *more]))
+    assert [] == list(providers.checks([]))
+
+
+def test_colours_of_a_list() -> None:
+    """A state has its own on a terminal."""
+    shown: dict[str, Any] = {
+        "name": "a",
+        "type": "smtp",
+        "mode": "smtp",
+        "no_smtp": "",
+        "ways": [],
+        "routes": [],
+        "reason": None,
+        "waiting": 0,
+        "state": "paused",
+    }
+    assert "\033[31mpaused   \033[0m" in list(providers.listing([shown], Paint(True)))[1]
