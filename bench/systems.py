@@ -192,7 +192,7 @@ def _postfix(config: Path, verb: str) -> None:
 def relay(directory: Path, provider: str) -> Iterator[System]:
     """`relay serve` with one provider, given as YAML in one line."""
     port = free_port()
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)  # a spool may be there already
     config = directory / "relay.yaml"
     config.write_text(_RELAY_YAML.format(directory=directory, port=port, provider=provider))
     config.chmod(0o600)

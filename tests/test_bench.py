@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from bench.large import PROVIDERS, YAML, Found, message, row
 from bench.rows import BEGIN, END, PERFORMANCE_MD, Row, figures, insert
+from relay import config, mime
 
 
 def test_rows_become_a_table() -> None:
@@ -37,3 +41,29 @@ def test_only_what_stands_between_the_markers_is_written() -> None:
     for marker in (BEGIN, END):
         with pytest.raises(ValueError, match="lacks a marker"):
             insert(page.replace(marker, ""), "")
+
+
+def test_the_large_message() -> None:
+    """Its attachment has the size that was asked for, and it is as it would be stored."""
+    data = message(1000)
+    (_, file) = mime.parse(data).parts
+    assert (1000, "large.pdf") == (len(file.decoded()), file.filename)
+    assert b"\n" not in data.replace(b"\r\n", b"")
+
+
+def test_a_missed_goal_is_named() -> None:
+    """Medians, but for the loop, whose best round counts: other load only makes it worse."""
+    good, bad = Found(1.0, 1.0, 10.0, 5.0, 50.0, 5.0), Found(3.0, 3.0, 90.0, 5.0, 300.0, 5.0)
+    assert row("ses, raw", [good, good, bad]).endswith("   ok")
+    assert row("ses, raw", [good, bad, bad]).endswith("missed: memory, CPU")
+    assert row("ses, raw", [bad]).endswith("missed: memory, block, CPU")
+
+
+def test_every_provider_is_measured(tmp_path: Path) -> None:
+    """The configurations are valid, and every REST API is among them."""
+    path = tmp_path / "relay.yaml"
+    for _, provider in PROVIDERS.values():
+        path.write_text(YAML.format(directory=tmp_path, port=2525, provider=provider.format(port=9)))
+        path.chmod(0o600)
+        assert ["bench"] == list(config.load(path, environ={}).providers)
+    assert {"", "ses", "postmark", "mailtrap", "paubox", "lowcodeapi"} == {shape for shape, _ in PROVIDERS.values()}

@@ -1,6 +1,6 @@
 """Real and broken mail through the whole: in by SMTP, out by SMTP, every octet the same outside the listed edits.
 
-The messages are found by the environment variable RELAY_CORPUS; without it a few that lie beside the tests are taken.
+Our samples (tests/messages.py), and what the environment variable RELAY_CORPUS names.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import pytest
 from relay import header, mime
 from relay.edits import REMOVED, is_control
 from tests.e2e.processes import host
+from tests.messages import ours
 from tests.servers import SmtpServer
 
 pytestmark = pytest.mark.e2e
 
-OURS = Path(__file__).parent.parent / "data" / "messages"
+CORPUS = os.environ.get("RELAY_CORPUS")
 LONGEST = 998  # octets without CRLF; what is longer is encoded anew where that is allowed
 
 
 def messages() -> list[bytes]:
-    """The messages as their files have them."""
-    directory = Path(os.environ.get("RELAY_CORPUS", OURS))
-    return [path.read_bytes() for path in sorted(directory.rglob("*.eml"))]
+    """Our samples, and the messages of the corpus as their files have them. One that asks for a template goes by no SMTP."""
+    files = sorted(Path(CORPUS).rglob("*.eml")) if CORPUS else []
+    return [*(sample.data for sample in ours() if b"X-Relay-Template:" not in sample.data), *(path.read_bytes() for path in files)]
 
 
 def normal(raw: bytes) -> bytes:

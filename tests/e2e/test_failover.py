@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.apis import postmark_messages, postmark_takes
 from tests.e2e.processes import Host, host, send
 from tests.faults import harness
 from tests.servers import Act, Answer, HttpServer, Request, Response, SmtpServer
@@ -48,7 +49,7 @@ async def test_a_wrong_token_pauses_loudly_and_bounces_nothing(here: Host) -> No
     def answer(request: Request) -> Response:
         if request.headers["x-postmark-server-token"] != "right-fake-token":
             return Response(401, json.dumps({"ErrorCode": 10, "Message": "Bad or missing API token."}).encode())
-        return Response(200, json.dumps({"ErrorCode": 0, "Message": "OK", "MessageID": "fake-id", "To": "x"}).encode())
+        return postmark_takes(request)
 
     async with HttpServer(answer) as server:
         here.configure(f'{{postmark: {{token: "wrong-fake-token", base_url: "{server.url}", limits: {{concurrency: 1}}}}}}')
@@ -67,7 +68,7 @@ async def test_a_wrong_token_pauses_loudly_and_bounces_nothing(here: Host) -> No
         here.configure(f'{{postmark: {{token: "right-fake-token", base_url: "{server.url}"}}}}')
         daemon = await here.serve()
         await daemon.drained(10)
-        sent = Counter(json.loads(request.body)["To"] for request in server.requests)
+        sent = Counter(message["To"] for request in server.requests for message in postmark_messages(request))
     assert {f"r{number}@example.net": 1 for number in range(10)} == sent
 
 

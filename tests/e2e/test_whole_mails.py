@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -17,8 +16,9 @@ from typing import Any
 import pytest
 
 from relay import header
+from tests.apis import postmark_messages, postmark_takes
 from tests.e2e.processes import Host, host, send
-from tests.servers import HttpServer, Request, Response, SmtpServer, ca_file, server_tls
+from tests.servers import HttpServer, SmtpServer, ca_file, server_tls
 
 pytestmark = pytest.mark.e2e
 
@@ -122,16 +122,12 @@ async def test_over_smtp_the_message_arrives_as_it_was(here: Host, tmp_path: Pat
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_over_rest_nobody_gets_it_twice_and_the_parts_are_whole(here: Host, client: Any) -> None:
     """Who is delivered to comes from the envelope: a full To field in three transactions makes three mails, not nine."""
-
-    def answer(request: Request) -> Response:
-        return Response(200, json.dumps({"ErrorCode": 0, "Message": "OK", "MessageID": "b7bc2f4a-fake", "To": "x"}).encode())
-
-    async with HttpServer(answer) as server:
+    async with HttpServer(postmark_takes) as server:
         here.configure(f'{{postmark: {{token: "fake-server-token", base_url: "{server.url}"}}}}')
         daemon = await here.serve()
         await client(await daemon.port(), mail(), EVERYBODY)
         await daemon.drained(len(EVERYBODY))
-        got = [json.loads(request.body) for request in server.requests]
+        got = [message for request in server.requests for message in postmark_messages(request)]
     delivered: Counter[str] = Counter()
     for one in got:
         visible = f"{one.get('To', '')},{one.get('Cc', '')}"

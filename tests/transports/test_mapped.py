@@ -12,6 +12,7 @@ import pytest
 
 from relay.model import Verdict
 from relay.transports import net
+from relay.transports.bodies import Body
 from relay.transports.http import _Body, _stage, _words
 from relay.transports.smtp import outcome, trouble
 
@@ -79,7 +80,7 @@ def test_http_errors(kind: type[Exception], begun: float, handed_over: bool, sta
     assert issubclass(kind, (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError))
     error = kind.__new__(kind)
     error.args = ("text with canary",)
-    body = _Body((b"{}",))
+    body = _Body(Body((b"{}",)))
     body.begun, body.handed_over = begun, handed_over
     assert _stage(body, error) in stages
     assert "canary" not in _words(body, error)
@@ -95,8 +96,8 @@ def test_failed_handshake_is_told_from_a_refused_connection() -> None:
     error = httpx.ConnectError("x")
     error.__cause__ = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
     error.__cause__.reason = "WRONG_VERSION_NUMBER"
-    assert _stage(_Body(()), error) == "tls"
-    assert _words(_Body(()), error) == "cannot connect: TLS failed: wrong version number"
+    assert _stage(_Body(Body(())), error) == "tls"
+    assert _words(_Body(Body(())), error) == "cannot connect: TLS failed: wrong version number"
 
 
 @pytest.mark.parametrize(
