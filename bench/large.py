@@ -74,11 +74,12 @@ class Found:
 
 
 def message(size: int) -> bytes:
-    """A mail with a text and an attachment of `size` octets in base64."""
+    """A mail with a text as 8bit, as many applications write it, and an attachment of `size` octets in base64."""
     head = (
         f"From: {load.SENDER}\nTo: {load.RECIPIENT}\nSubject: large\n"
         "Date: Fri, 20 Nov 2026 10:00:00 +0000\nMessage-ID: <large@bench.example>\n"
-        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=large\n\n--large\nContent-Type: text/plain\n\nSee the attachment.\n"
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=large\n\n--large\nContent-Type: text/plain; charset=utf-8\n"
+        "Content-Transfer-Encoding: 8bit\n\nGrüße, siehe Anhang.\n"
         '--large\nContent-Type: application/pdf; name="large.pdf"\nContent-Disposition: attachment; filename="large.pdf"\n'
         "Content-Transfer-Encoding: base64\n\n"
     )

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from enum import StrEnum
 
-from relay import edits, header, mime
+from relay import edits, header, mime, reencoding
 from relay.model import Entry, Notify, Outcome, Recipient
 
 MAX_WHOLE = 64 * 1024
@@ -351,7 +351,7 @@ def _seven_bit(message: bytes) -> bytes:
     """The message as it may stand in a message/rfc822 part, which takes no encoding of its own; b"" where it cannot be made so."""
     if not _is_clean(message):
         try:
-            message = mime.to_seven_bit(message)
+            message = reencoding.to_seven_bit(message)
         except mime.MimeError:
             return b""
     return message if _is_clean(message) else b""

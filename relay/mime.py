@@ -1,10 +1,10 @@
 """MIME as byte ranges: where each part of a message begins and ends, what it is, what it holds.
 
 Nothing is re-serialised: of 880 real messages only 255 survive parse and serialisation unchanged. A `Part` points into the
-stored bytes, so an attachment is what was sent, and `to_seven_bit` changes the leaf parts that need it and no other byte.
+stored bytes, so an attachment is what was sent.
 
 Hostile input costs linear time: boundaries are found by search, parameters by one regular expression, and the caps
-below bound the rest. The only exception is MimeError, which names the cap, or says why a message cannot be re-encoded.
+below bound the rest. The only exception is MimeError, which names the cap.
 Line ends are expected to be CRLF, as messages are stored; anything else parses as well, but less well.
 RFC 2045, 2046, 2047, 2183, 2231, 3676; broken mail is read as the standard library reads it, except where
 docs/decisions/003-mime.md says otherwise.
@@ -46,10 +46,6 @@ _META_WITHIN = 1024  # octets, as browsers have it (WHATWG HTML §13.2.3.2)
 _PIECE = 48 * 1024  # octets of a part that is read in pieces
 _UU_BEGIN = re.compile(rb"begin [0-7]{3,4} [^\n]*\n")
 _UU_END = re.compile(rb"end[ \t\r]*$", re.M)
-_BASE64_BLOCK = 57 * 1024  # octets; 1024 whole lines
-_BASE64_LINE = 76
-_HIGH = bytes(range(128, 256))
-_QP_OVERHEAD = 6  # base64 costs a third; quoted-printable two octets for each 8-bit one
 
 
 class MimeError(RelayError):
@@ -420,109 +416,4 @@ def _quoted(depth: int, pieces: list[str]) -> str:
     return (">" * depth + " " if depth else "") + "".join(pieces)
 
 
-def to_seven_bit(data: bytes, *, eight_bit: bool = True) -> bytes:
-    """The message with every leaf part that has lines over 998 octets, or 8-bit octets, in quoted-printable or base64.
-
-    `eight_bit` False leaves parts with 8-bit octets alone where their lines are short. Decoded content stays the same, and
-    so does every byte outside these parts: raw 8-bit header fields, preambles and epilogues too; with no such part `data`
-    itself comes back. Raises MimeError when such a part must not be touched (signed, encrypted, message/partial, an unknown
-    transfer encoding) or the message is beyond a cap.
-    """
-    pieces: list[bytes | bytearray] = []
-    done = 0
-    message = parse(data)
-    for part in _to_encode(message, eight_bit):
-        pieces += [data[done : part.start], *_encoded(part, outermost=part is message)]
-        done = part.end
-    return b"".join([*pieces, data[done:]]) if pieces else data
-
-
-def _to_encode(part: Part, eight_bit: bool) -> Iterator[Part]:
-    """The leaf parts that need re-encoding, in order."""
-    if part.parts:
-        for child in part.parts:
-            for found in _to_encode(child, eight_bit):
-                if part.content_type in ("multipart/signed", "multipart/encrypted"):
-                    raise MimeError(f"{part.content_type} with 8-bit text or long lines cannot be re-encoded")
-                yield found
-        return
-    if not (eight_bit and not part.ascii) and not _has_long_line(part):
-        return
-    if part.maintype == "multipart" or part.content_type in ("message/partial", "message/external-body"):
-        raise MimeError(f"{part.content_type} with 8-bit text or long lines cannot be re-encoded")
-    if part.encoding.startswith("x-"):
-        raise MimeError(f"transfer encoding {part.encoding[:40]} is not known")
-    yield part
-
-
-def _has_long_line(part: Part) -> bool:
-    """Looks at every thousandth octet or so: jumps to the last line end within reach of a permitted line."""
-    position = part.body
-    while part.end - position > header.MAX_LINE:
-        end = part.data.rfind(b"\n", position, min(position + header.MAX_LINE + 2, part.end))
-        if end < 0:
-            return True
-        position = end + 1
-    return False
-
-
-def _encoded(part: Part, *, outermost: bool) -> tuple[bytes, bytes | bytearray]:
-    """Header and content of the part, in the encoding that suits its content."""
-    content = part.decoded()
-    lines = content.count(b"\r\n")
-    text_lines = content.count(b"\n") == lines and content.count(b"\r") == lines
-    if part.maintype in ("text", "message") and text_lines and _eight_bit(content) * _QP_OVERHEAD <= len(content):
-        return _new_header(part, b"quoted-printable", outermost), _to_quoted_printable(content)
-    ends_line = part.end == len(part.data) or part.data.endswith(b"\n", part.body, part.end)
-    return _new_header(part, b"base64", outermost), _to_base64(content, ends_line)
-
-
-def _eight_bit(content: bytes) -> int:
-    """How many octets have eight bits."""
-    pieces = (content[start : start + _PIECE] for start in range(0, len(content), _PIECE))
-    return sum(len(piece) - len(piece.translate(None, _HIGH)) for piece in pieces)
-
-
-def _new_header(part: Part, encoding: bytes, outermost: bool) -> bytes:
-    """The part's header block with the transfer encoding set (in its place, where it has one) and the empty line."""
-    line = b"Content-Transfer-Encoding: " + encoding + b"\r\n"
-    pieces = []
-    names = set()
-    for name, whole in header.fields(part.header):
-        if name != "content-transfer-encoding":
-            pieces.append(whole)
-        elif name not in names:
-            pieces.append(line)
-        names.add(name)
-    if outermost and "mime-version" not in names:
-        pieces.append(b"MIME-Version: 1.0\r\n")
-    if "content-transfer-encoding" not in names:
-        pieces.append(line)
-    return b"".join(pieces) + b"\r\n"
-
-
-def _to_quoted_printable(content: bytes) -> bytes:
-    encoded = binascii.b2a_qp(content)
-    if b"\n" not in content:
-        encoded = encoded.replace(b"\n", b"\r\n")  # it breaks lines as the text does, and here it saw none
-    if encoded.startswith(b"--"):
-        encoded = b"=2D-" + encoded[2:]
-    return encoded.replace(b"\n--", b"\n=2D-")  # a new line must never look like a delimiter
-
-
-def _to_base64(content: bytes, ends_line: bool) -> bytearray:
-    """In blocks, each put in its place: joining the lines of a large message takes two times its size for them alone."""
-    octets = (len(content) + 2) // 3 * 4
-    found = bytearray(octets + -(-octets // _BASE64_LINE) * 2)
-    position = 0
-    for start in range(0, len(content), _BASE64_BLOCK):
-        plain = binascii.b2a_base64(content[start : start + _BASE64_BLOCK], newline=False)
-        lines = b"".join(plain[at : at + _BASE64_LINE] + b"\r\n" for at in range(0, len(plain), _BASE64_LINE))
-        found[position : position + len(lines)] = lines
-        position += len(lines)
-    if not ends_line:
-        del found[-2:]
-    return found
-
-
-__all__ = ["MimeError", "Part", "decode", "parse", "parse_with", "safe_name", "to_seven_bit"]
+__all__ = ["MimeError", "Part", "decode", "parse", "parse_with", "safe_name"]

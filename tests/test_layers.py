@@ -15,8 +15,8 @@ WORDS = {"model", "errors", "address", "header", "charsets"}
 JUDGEMENT = [
     {"edits", "mailboxes", "mime", "directives", "schedule", "verdicts", "views", "smtp_protocol", "transports.esmtp", "transports.presets"}
     | {"transports.replies", "transports.singles"},
-    {"dsn", "fidelity", "reencoding", "routing", "pauses", "transports.bodies"} | {"transports.refused", "transports.stamps"},
-    {"transports.rebuilding"},
+    {"fidelity", "reencoding", "routing", "pauses", "transports.bodies"} | {"transports.refused", "transports.stamps"},
+    {"dsn", "transports.rebuilding"},
 ]
 CONTRACTS = {"spool.base", "transports.base", "transports.net", "sockets", "certificates", "users"}
 OUTSIDE = {"config", "spool", "log", "metrics", "systemd", "transports.http", "transports.conversation"}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay import charsets, header, mime
+from relay import charsets, header, mime, reencoding
 from relay.mime import MimeError, Part
 
 MESSAGES = Path(__file__).parent / "data" / "messages"
@@ -428,14 +428,14 @@ def outside(message: Part) -> bytes:
 def test_to_seven_bit(header_lines: str, body: bytes, expected: bytes) -> None:
     """Text with few 8-bit octets becomes quoted-printable, the rest base64; the field is set in its place."""
     data = header_lines.replace("\n", "\r\n").encode() + b"\r\n" + body
-    assert expected == mime.to_seven_bit(data)
+    assert expected == reencoding.to_seven_bit(data)
 
 
 @pytest.mark.parametrize("size", [57 * 1024 - 2, 57 * 1024, 57 * 1024 + 2, 200_000])
 def test_base64_of_more_than_a_block(size: int) -> None:
     """However large a part is, its base64 has lines of 76 octets but for the last one."""
     body = "é".encode() * (size // 2)
-    encoded = mime.parse(mime.to_seven_bit(b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + body))
+    encoded = mime.parse(reencoding.to_seven_bit(b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + body))
     *lines, last, end = encoded.raw().split(b"\r\n")
     assert {76} == set(map(len, lines))
     assert (True, b"") == (0 < len(last) <= 76, end)
@@ -446,7 +446,7 @@ def test_only_the_leaves_that_need_it_change() -> None:
     """The other parts, the preamble and the epilogue stay byte for byte."""
     plain = "Content-Type: text/plain\r\n\r\nplain"
     before = mixed(plain, "Content-Type: text/plain; charset=utf-8\r\n\r\nüüüü", plain)
-    after = mime.parse(mime.to_seven_bit(before.data))
+    after = mime.parse(reencoding.to_seven_bit(before.data))
     assert outside(before) == before.data.replace(before.parts[1].data[before.parts[1].start : before.parts[1].end], b"|")
     assert (
         b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\nw7zDvMO8w7w="
@@ -457,12 +457,12 @@ def test_only_the_leaves_that_need_it_change() -> None:
 def test_clean_mail_stays_the_same_object() -> None:
     """A message that needs nothing is returned as it is."""
     data = mixed("\r\nx").data
-    assert mime.to_seven_bit(data) is data
+    assert reencoding.to_seven_bit(data) is data
 
 
 def test_an_attached_message_is_re_encoded_inside() -> None:
     """A message/rfc822 must not be encoded itself (RFC 2046 §5.2.1), so its own leaves are."""
-    after = mime.parse(mime.to_seven_bit(mixed("Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nein schöner Tag").data))
+    after = mime.parse(reencoding.to_seven_bit(mixed("Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nein schöner Tag").data))
     assert ["", "", "quoted-printable"] == [part.encoding for part in after.walk()]
 
 
@@ -480,14 +480,14 @@ def test_an_attached_message_is_re_encoded_inside() -> None:
 def test_what_must_not_be_touched(head: str, reason: str) -> None:
     """A part that would change its meaning when re-encoded is refused with its type."""
     with pytest.raises(MimeError, match=reason):
-        mime.to_seven_bit(mixed(head).data)
+        reencoding.to_seven_bit(mixed(head).data)
 
 
 @pytest.mark.parametrize("head", ["multipart/signed; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--c--", "message/partial\r\n\r\nx"])
 def test_a_signed_part_that_is_clean_does_not_matter(head: str) -> None:
     """Beside a clean signed part another part can be re-encoded."""
     before = mixed(f"Content-Type: {head}", "\r\nü")
-    assert outside(before).split(b"|")[0] in mime.to_seven_bit(before.data)
+    assert outside(before).split(b"|")[0] in reencoding.to_seven_bit(before.data)
 
 
 @pytest.mark.parametrize("length", [997, 998, 999, 1000])
@@ -495,13 +495,13 @@ def test_a_signed_part_that_is_clean_does_not_matter(head: str) -> None:
 def test_line_lengths(length: int, end: bytes) -> None:
     """998 octets without CRLF are the limit (RFC 5322 §2.1.1)."""
     data = b"\r\n" + b"short\r\n" * 300 + b"x" * length + end
-    assert (length > 998) == (mime.to_seven_bit(data) is not data)
+    assert (length > 998) == (reencoding.to_seven_bit(data) is not data)
 
 
 def check_re_encoding(data: bytes) -> None:
     """The promises of `to_seven_bit` for one message."""
     try:
-        after = mime.parse(mime.to_seven_bit(data))
+        after = mime.parse(reencoding.to_seven_bit(data))
         before = mime.parse(data)
     except MimeError:
         return
@@ -660,8 +660,8 @@ def test_long_lines_only() -> None:
     """Where 8-bit text may stay, only parts with long lines are re-encoded."""
     short = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ngrüße"
     both = mixed(short, f"Content-Type: text/html\r\n\r\n{'é' * 600}")
-    after = mime.parse(mime.to_seven_bit(both.data, eight_bit=False))
+    after = mime.parse(reencoding.to_seven_bit(both.data, eight_bit=False))
     assert ["", "base64"] == [part.encoding for part in after.parts]
     assert [part.decoded() for part in both.parts] == [part.decoded() for part in after.parts]
     alone = mixed(short).data
-    assert mime.to_seven_bit(alone, eight_bit=False) is alone
+    assert reencoding.to_seven_bit(alone, eight_bit=False) is alone

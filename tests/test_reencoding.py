@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import header, reencoding
+from relay import edits, header, mime, reencoding
 from relay.model import Edit, EditKind
+from tests import messages
 
 MANY = ", ".join(f"somebody.{number}@example.net" for number in range(100)).encode()
 
@@ -65,9 +68,32 @@ def test_nothing_hidden_becomes_text() -> None:
     found = reencoding.seven_bit(block + b"\r\n\xe9\r\n", block, [Edit(EditKind.REMOVE, "bcc")], eight_bit=True)
     assert found is not None
     head, rest = found
-    assert b"hidden" not in head + bytes(rest)
+    assert b"hidden" not in head + b"".join(rest)
 
 
 def test_nothing_to_do() -> None:
     """A message of 7 bits with short lines has nothing to change."""
     assert reencoding.seven_bit(b"Subject: a\r\n\r\nb\r\n", b"Subject: a\r\n", (), eight_bit=True) is None
+
+
+@pytest.mark.parametrize("sample", messages.ours(), ids=lambda sample: sample.name)
+@pytest.mark.parametrize("eight_bit", [True, False])
+def test_the_stretches_are_the_message_re_encoded(sample: messages.Sample, eight_bit: bool) -> None:
+    """Header block and stretches together are what `to_seven_bit` makes of the message without what no recipient may see."""
+    block, body = header.cut(sample.data)
+    hidden = [Edit(EditKind.REMOVE, "bcc")]
+    shown = edits.strip(block, hidden) + sample.data[len(block) :]
+    try:
+        whole = reencoding.to_seven_bit(shown, eight_bit=eight_bit)
+    except mime.MimeError as error:
+        with pytest.raises(mime.MimeError, match=re.escape(str(error))):
+            reencoding.seven_bit(sample.data, block, hidden, eight_bit=eight_bit)
+        return
+    found = reencoding.seven_bit(sample.data, block, hidden, eight_bit=eight_bit)
+    if whole is shown:
+        assert found is None
+    else:
+        assert found is not None
+        head, rest = found
+        gap = b"" if body > len(block) else b"\r\n"  # where there was no empty line, the edits bring one
+        assert whole == head + gap + b"".join(rest)

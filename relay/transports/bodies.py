@@ -35,7 +35,7 @@ class Source(Protocol):
 class Encoded:
     """Octets in base64 without line ends: of several stretches as if they were one."""
 
-    def __init__(self, *stretches: bytes | memoryview) -> None:
+    def __init__(self, *stretches: bytes | bytearray | memoryview) -> None:
         self._stretches = stretches
         self.size = _encoded_size(sum(map(len, stretches)))
 
@@ -71,7 +71,7 @@ def _encoded_size(octets: int) -> int:
     return (octets + 2) // 3 * 4
 
 
-def _base64(stretches: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+def _base64(stretches: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
     left = b""
     for stretch in stretches:
         for start in range(0, len(stretch), _PIECE):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from relay import header, mime
+from relay import header, mime, reencoding
 from relay.edits import REMOVED, is_control
 from tests.e2e.processes import host
 from tests.messages import ours
@@ -41,7 +41,7 @@ def expected(raw: bytes) -> tuple[list[bytes], bytes]:
     whole = normal(raw)
     if max(map(len, whole.split(b"\r\n"))) > LONGEST:
         with contextlib.suppress(mime.MimeError):  # signed, or beyond a limit: it goes as it is
-            whole = mime.to_seven_bit(whole, eight_bit=False)
+            whole = reencoding.to_seven_bit(whole, eight_bit=False)
     return kept(whole)
 
 

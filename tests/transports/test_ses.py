@@ -19,7 +19,7 @@ from botocore.validate import ParamValidator  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import directives, edits, header, mime
+from relay import directives, edits, header, mime, reencoding
 from relay.errors import CannotCarry
 from relay.model import Client, Edit, EditKind, Envelope, Facts, Outcome, Recipient, Verdict
 from relay.transports import refused, singles
@@ -428,7 +428,7 @@ def check(data: bytes, request: Payload) -> None:
     hidden = edits.strip(message.header, decided(data)) + data[len(message.header) :]
     if facts.eight_bit or facts.longest_line > 998:
         try:
-            hidden = mime.to_seven_bit(hidden)
+            hidden = reencoding.to_seven_bit(hidden)
         except mime.MimeError:
             assert facts.longest_line <= 998
     head = header.split(hidden)[0] if hidden[: len(message.header)] != message.header else message.header

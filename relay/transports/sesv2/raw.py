@@ -23,6 +23,7 @@ from relay.errors import CannotCarry
 from relay.fidelity import Loss
 from relay.mailboxes import Mailbox
 from relay.model import Edit, Facts
+from relay.reencoding import Stretch
 from relay.transports import refused, singles
 from relay.transports.bodies import Body, Encoded
 from relay.transports.sesv2.addresses import MAILBOX, sendable, takes, written
@@ -68,7 +69,7 @@ def requests(
         for group in grouped(recipients, together=lambda one: not alone and MAILBOX.fullmatch(forms[one]) is not None)
     ]
     losses = (*(Loss("cosmetic", what) for what in asked.ignored), *draft.losses, *options.losses)
-    front = Body((_OPENING, Encoded(draft.head, draft.body), _CLOSING))
+    front = Body((_OPENING, Encoded(draft.head, *draft.body), _CLOSING))
     return payloads(front, ends, About(tuple(draft.senders), options.uses, losses, why), takes)
 
 
@@ -82,19 +83,19 @@ class _Draft:
         self.senders: list[str] = []
         self.author: dict[str, str] = {}
         message, block = source.message, source.block
-        head, self.body = self._seven_bit(source) or (block, memoryview(message)[len(block) :])
+        head, self.body = self._seven_bit(source) or (block, (memoryview(message)[len(block) :],))
         once = singles.reduced(reencoding.folded(edits.apply(head, source.changes)))
         self.head = once.block
         self.reasons += once.reasons
         self.losses += [Loss("cosmetic", what) for what in once.losses]
         self._read_addresses(terms)
         self._look_at_files(message)
-        size = Encoded(self.head, self.body).size
+        size = Encoded(self.head, *self.body).size
         if size > terms.max_size:
             self.too_big = True
             self.reasons.append(f"the message has {size:,} octets after base64; Amazon SES takes {terms.max_size:,}")
 
-    def _seven_bit(self, source: Source) -> tuple[bytes, memoryview] | None:
+    def _seven_bit(self, source: Source) -> tuple[bytes, tuple[Stretch, ...]] | None:
         """Header block and rest with 7-bit text and lines of at most 998 octets as far as they may be touched; SES breaks 8-bit
         text when it tracks, and takes no lines over 1,000 octets. None where the message goes as it is."""
         long = source.facts.longest_line > header.MAX_LINE

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from relay import address, directives, edits, header, mailboxes, mime, reencoding
 from relay.errors import CannotCarry
-from relay.model import Edit, Job, Message, Notify, Recipient, Verdict
+from relay.model import Job, Message, Notify, Recipient, Verdict
+from relay.reencoding import Stretch
 from relay.transports import esmtp, refused, singles, stamps
 from relay.transports.conversation import SMALL, Refused, Transaction, Trouble
 from relay.transports.smtp.judging import domains
@@ -25,6 +26,7 @@ from relay.transports.smtp.settings import SmtpSettings
 BEST: Mapping[str, str] = {"8bitmime": "", "smtputf8": ""}
 """The extensions that a preview supposes."""
 
+_PIECE = 64 * 1024
 _THREAD = 256 * 1024  # a message from this size on is re-encoded in a thread
 
 
@@ -149,9 +151,10 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
     must = eight_bit and "8bitmime" not in extensions
     seven = must or (eight_bit and settings.seven_bit)
     if (seven or facts.longest_line > header.MAX_LINE) and (converted := await _seven_bit(job, seven, must)):
-        block, body = converted
-        eight_bit = eight_bit and not (block.isascii() and body.isascii())
-        length = len(body)
+        block, stretches = converted
+        length = sum(map(len, stretches))
+        eight_bit = eight_bit and not (block.isascii() and all(piece.isascii() for piece in _pieces(stretches)))
+        body = b"".join(stretches) if length <= SMALL else _in_pieces(stretches)
     stamped = planned.stamped
     if "8bitmime" not in extensions and not stamped.isascii():
         stamped = _stamped(job, settings, eight_bit=False).fields
@@ -188,7 +191,7 @@ async def whole(what: Transaction) -> bytes:
     return what.header + body
 
 
-async def _seven_bit(job: Job, seven: bool, must: bool) -> tuple[bytes, bytes] | None:
+async def _seven_bit(job: Job, seven: bool, must: bool) -> tuple[bytes, tuple[Stretch, ...]] | None:
     """Header block and rest of the message with lines of 998 octets, and 7 bits where these are wanted (`seven`); None when it
     goes as it is: there is nothing to do, or it may not be touched. Raises Trouble where it `must`."""
     for wanted in (True, False) if seven else (False,):
@@ -202,16 +205,22 @@ async def _seven_bit(job: Job, seven: bool, must: bool) -> tuple[bytes, bytes] |
     return None
 
 
-async def _converted(job: Job, seven: bool) -> tuple[bytes, bytes] | None:
+async def _converted(job: Job, seven: bool) -> tuple[bytes, tuple[Stretch, ...]] | None:
     """As `_seven_bit`. Raises MimeError where the message may not be touched."""
     data = await job.message.read()
-    convert = functools.partial(_convert, data, job.message.header, job.edits, seven)
+    convert = functools.partial(reencoding.seven_bit, data, job.message.header, job.edits, eight_bit=seven)
     return await asyncio.to_thread(convert) if len(data) > _THREAD else convert()
 
 
-def _convert(data: bytes, stored: bytes, changes: Sequence[Edit], seven: bool) -> tuple[bytes, bytes] | None:
-    converted = reencoding.seven_bit(data, stored, changes, eight_bit=seven)
-    return converted and (converted[0], bytes(converted[1]))
+def _pieces(stretches: Sequence[Stretch]) -> Iterator[bytes]:
+    for stretch in stretches:
+        for start in range(0, len(stretch), _PIECE):
+            yield bytes(stretch[start : start + _PIECE])
+
+
+async def _in_pieces(stretches: Sequence[Stretch]) -> AsyncIterator[bytes]:
+    for piece in _pieces(stretches):
+        yield piece
 
 
 async def _after(message: Message, skip: int) -> AsyncIterator[bytes]:
