@@ -12,7 +12,7 @@ help:
 	@echo "make test   the whole test suite"
 	@echo "make check  ruff, mypy --strict and the import rules"
 	@echo "make bench  the speed figures, beside Postfix where it is installed"
-	@echo "make faults 200 rounds of kill -9 under load, and what was lost"
+	@echo "make faults rounds of kill -9 under load, by SMTP and by batches, and what was lost"
 	@echo "make clean  remove what make made"
 
 run: $(INSTALLED)
@@ -32,6 +32,7 @@ bench: $(INSTALLED)
 
 faults: $(INSTALLED)
 	@$(BIN)/python -m tests.faults.kill_loop --rounds 200
+	@$(BIN)/python -m tests.faults.kill_loop --rounds 60 --provider mailtrap
 
 clean:
 	rm -rf .venv .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -139,9 +139,12 @@ class Standing:
             pause.call = now + REMIND
         return due
 
-    def forget(self, provider: str) -> None:
-        """The provider is configured anew, or gone: nothing is known of it."""
-        self._pauses = {name: pause for name, pause in self._pauses.items() if pause.provider != provider}
+    def forget(self, provider: str) -> Sequence[Pause]:
+        """The provider is configured anew, or gone: nothing is known of it. Returns the pauses that this ended."""
+        forgotten = [pause for pause in self._pauses.values() if pause.provider == provider]
+        for pause in forgotten:
+            del self._pauses[pause.key]
+        return forgotten
 
     def hurry(self, now: float) -> None:
         """Let every pause be decided by the next message that comes, an admin wishes it."""

@@ -197,6 +197,11 @@ FORMS: dict[str, tuple[Callable[[log.Events], None], str, dict[str, object]]] = 
         "relay/smtpd: warning: localhost[127.0.0.1]: SASL PLAIN authentication failed: wrong name or password, sasl_username=app1",
         {"level": "warning", "client": "127.0.0.1", "mechanism": "PLAIN", "sasl_username": "app1", "text": "wrong name or password"},
     ),
+    "passed_over": (
+        lambda e: e.passed_over(ID, "mailtrap", "the request has 12,345,678 octets; Mailtrap takes 10,000,000"),
+        f"relay/qmgr: {ID}: passed over mailtrap, which cannot carry it: the request has 12,345,678 octets; Mailtrap takes 10,000,000",
+        {"level": "info", "queue_id": ID, "provider": "mailtrap"},
+    ),
     "paused": (
         lambda e: e.paused("ses", "403 SignatureDoesNotMatch", 214, "mend the key, then: relay reload", NOON),
         "relay/qmgr: provider ses paused: 403 SignatureDoesNotMatch; 214 recipients wait; mend the key, then: relay reload",

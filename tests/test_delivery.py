@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import Message as Parsed
 from pathlib import Path
@@ -1185,3 +1186,32 @@ async def test_concurrency_is_bounded_and_a_long_line_waits_in_the_spool(stage: 
         await stage.events.wait("removed", 401)
     assert 3 == slow.busiest
     assert 400 == len(slow.attempts)
+
+
+# What an admin reads.
+
+
+async def test_a_provider_that_is_passed_over_is_told(stage: Stage) -> None:
+    """The log says which provider could not carry a message and why, before the next one's attempt; the last one's reasons are in
+    the bounce."""
+    stage.provider("mailtrap", refuses="the request has 12,345,678 octets; Mailtrap takes 10,000,000")
+    stage.provider("ses")
+    stage.route("mailtrap", "ses")
+    async with stage.running():
+        queue_id = await stage.submit(BOB)
+        await stage.events.wait("removed", queue_id=queue_id)
+    told = [str(line["event"]) for line in stage.events.lines if line["event"] in ("passed_over", "attempt")]
+    assert ["passed_over", "attempt"] == told
+    [line] = stage.events.found("passed_over", queue_id=queue_id, provider="mailtrap")
+    assert "the request has 12,345,678 octets; Mailtrap takes 10,000,000" == line["reply"]
+
+
+async def test_the_next_try_is_after_the_pause_that_the_attempt_began(stage: Stage) -> None:
+    """An attempt that pauses an identity waits for the end of that pause, and its line says so."""
+    stage.provider("ses", always(Verdict.CONFIG), identities=("domain=example.com",))
+    stage.route("ses")
+    async with stage.running() as delivery:
+        await stage.submit(BOB)
+        [line] = await stage.events.wait("attempt")
+        [standing] = await delivery.providers()
+    assert datetime.fromtimestamp(standing.until, UTC) - datetime.fromisoformat(str(line["next_attempt"])) < timedelta(seconds=1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from relay.errors import SpoolError
 from relay.model import Job, Outcome, State, Verdict
 from relay.transports.base import Batching, Share
-from tests.fakes import outcome
+from tests.fakes import FakeTransport, outcome
 from tests.test_delivery import BOB, CAROL, Stage, stage
 
 __all__ = ["stage"]  # the fixture
@@ -104,6 +105,19 @@ async def test_kinds_and_octets_divide_a_batch(stage: Stage) -> None:
     for batch in batches.batches:
         assert 1 == len({kinds[one].kind for one in batch})
         assert len(batch) == 1 or sum(kinds[one].octets for one in batch) <= 1000
+
+
+async def test_kinds_go_at_once(stage: Stage) -> None:
+    """The requests of one batch stand in one slot behind each other only where no other slot is free."""
+    batches = stage.provider("mailtrap", batching=BATCHING, share=lambda job: Share(job.queue_id, 10), concurrency=3)
+    batches.gate.clear()
+    stage.route("mailtrap")
+    await queued(stage, 6)
+    async with stage.running():
+        await batches.reached(3)
+        batches.gate.set()
+        await stage.events.wait("removed", count=6)
+    assert (3, [1] * 6) == (batches.busiest, [len(batch) for batch in batches.batches])
 
 
 async def test_what_the_transport_does_not_share_goes_alone(stage: Stage) -> None:
@@ -213,3 +227,28 @@ async def test_more_than_the_line_holds(stage: Stage) -> None:
         await stage.events.wait("removed", count=1100)
     assert sorted(ids) == sorted(one for batch in batches.batches for one in batch)
     assert len(batches.batches) < 12
+
+
+async def test_a_bug_before_the_attempt_leaves_no_probe_behind(stage: Stage) -> None:
+    """An exception while leave is asked for the second of two gives back the leave of the first, which was to end a pause."""
+    answers, asked = [Verdict.PAUSE], [0]
+
+    class Broken(FakeTransport):
+        def identity(self, job: Job) -> Sequence[str]:
+            asked[0] += 1
+            if asked[0] == 10:  # twice to prepare, twice to begin, twice to judge; then the probe
+                raise RuntimeError("a bug")
+            return ()
+
+    stage.transports["mailtrap"] = Broken("mailtrap", lambda job, address: outcome(answers[0]), batching=BATCHING)
+    stage.route("mailtrap")
+    await queued(stage, 2)
+    async with stage.running() as delivery:
+        await stage.waiting("mailtrap", 2)
+        answers[0] = Verdict.OK
+        delivery._carrier.standing.hurry(stage.clock())
+        await stage.real.wake("mailtrap", stage.clock())
+        await stage.events.wait("bug", count=2)
+        await stage.spool.called("postpone", 2)
+        stage.pass_time(61)
+        await stage.events.wait("removed", count=2)

@@ -308,3 +308,17 @@ async def test_a_provider_that_is_gone_before_its_return_is_told_has_no_gauge(st
         recording.set()
         await stage.events.wait("removed", queue_id=queue_id)
     assert b'relay_provider_up{provider="ses"}' not in stage.metrics.render()[0]
+
+
+async def test_a_pause_that_a_reload_ends_is_told(stage: Stage) -> None:
+    """Who watches the log for a pause hears of its end, with how many had waited."""
+    stage.provider("ses", always(Verdict.PAUSE))
+    stage.route("ses")
+    async with stage.running():
+        await stage.submit(BOB)
+        await stage.events.wait("paused")
+        await stage.waiting("ses", 1)
+        stage.provider("ses")
+        await reload(stage)
+        await stage.events.wait("removed")
+    assert [("ses", 1)] == [(line["provider"], line["waiting"]) for line in stage.events.found("resumed")]

@@ -8,7 +8,7 @@ exception that escapes a transport is our bug: it is logged with its traceback, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from relay import pauses
@@ -29,7 +29,7 @@ Refusals = frozenset[tuple[str, CannotCarry]]
 
 class Attempts:
     """Makes attempts, and remembers which provider turned out not to be able to carry what. `may_not_begin` says whether a drain or
-    a reload came before an attempt, `choose_again` gives recipients back to the spool."""
+    a reload came before an attempt."""
 
     def __init__(
         self,
@@ -37,14 +37,12 @@ class Attempts:
         spool: Spool,
         standing: pauses.Standing,
         may_not_begin: Callable[[Group, Lane], bool],
-        choose_again: Callable[[Group, Sequence[str]], Awaitable[None]],
         events: Events,
         clock: Callable[[], float],
     ) -> None:
         self._spool = spool
         self._standing = standing
         self._may_not_begin = may_not_begin
-        self._choose_again = choose_again
         self._events = events
         self._clock = clock
         self._refusals: dict[tuple[str, str, str], CannotCarry] = {}
@@ -58,37 +56,33 @@ class Attempts:
 
     async def make(self, riders: Sequence[Rider], name: str, lane: Lane) -> Sequence[Made | BaseException | None]:
         """One transaction or request: begun for each rider, made, and known to the pauses. What came of it for each: None when it
-        may not be made now, the spool's error where that could not be asked."""
+        may not be made now (paused meanwhile, or draining), the error where it could not be begun."""
         found: dict[Rider, Made | BaseException | None] = dict.fromkeys(riders)
         leaves: dict[Rider, pauses.Pass] = {}
-        for rider in riders:
-            identities = lane.transport.identity(rider.job)
-            leave = None if self._may_not_begin(rider.group, lane) else self._standing.admit(name, self._clock(), identities)
-            if leave is not None:
-                leaves[rider] = leave
-                continue
-            try:  # paused meanwhile, or draining
-                await self._choose_again(rider.group, tuple(recipient.address for recipient in rider.job.recipients))
-            except SpoolError as error:
-                found[rider] = error
-        count = len(leaves)
-        lane.active += count
+        count = 0
         try:
+            for rider in riders:
+                identities = lane.transport.identity(rider.job)
+                leave = None if self._may_not_begin(rider.group, lane) else self._standing.admit(name, self._clock(), identities)
+                if leave is not None:
+                    leaves[rider] = leave
+            count = len(leaves)
+            lane.active += count
             for rider, answer in zip(leaves, await self._begin_all(list(leaves), name), strict=True):
                 found[rider] = answer
             going = [rider for rider in leaves if found[rider] is None]
             for rider in leaves.keys() - set(going):
                 self._standing.abandon(leaves.pop(rider))
             answers = await self._ask(lane.transport, [rider.job for rider in going]) if going else []
+            # Known before the slot is free, so that the next in line does not run into the same wall.
+            for rider, (outcomes, corrupt) in zip(going, answers, strict=True):
+                found[rider] = self._known(rider, leaves.pop(rider), outcomes, corrupt, name, lane)
         except BaseException:
             for leave in leaves.values():
                 self._standing.abandon(leave)
             raise
         finally:
             lane.active -= count
-        # Known before the slot is free, so that the next in line does not run into the same wall.
-        for rider, (outcomes, corrupt) in zip(going, answers, strict=True):
-            found[rider] = self._known(rider, leaves[rider], outcomes, corrupt, name, lane)
         return list(found.values())
 
     async def _begin_all(self, riders: Sequence[Rider], name: str) -> list[BaseException | None]:

@@ -23,8 +23,8 @@ from relay.transports.base import Share
 
 LARGE = 256 * 1024
 """Octets from which on a message goes alone: a batch saves it nothing."""
-MOST = 8 * 1024 * 1024
-"""Octets of one batch in memory, however much the provider takes."""
+MOST = 2 * 1024 * 1024
+"""Octets of one batch, however much the provider takes: a slow line must carry it within the time-out of one request."""
 PACE = 0.1
 """Seconds between two requests that are not full, so that a trickle is no storm of requests."""
 
@@ -34,7 +34,7 @@ class Turn(Enum):
 
     ALONE = "alone"  # it may go, without others
     PASSED = "passed"  # the transport cannot carry it, or an identity is paused: the search says which
-    AGAIN = "again"  # it is free in the spool, and chooses again
+    AGAIN = "again"  # it may not go now: it gives itself back to the spool, and chooses again
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +62,7 @@ Attempt = Callable[[Sequence[Rider]], Awaitable[Sequence[Made | BaseException | 
 
 class Batches:
     """The batches of one lane. `prepare` says what a seat's group would send, or why not; `attempt` makes one attempt of riders
-    that share a request, and says of each what came of it (None: it chooses again)."""
+    that share a request, and says of each what came of it (None: it may not go now)."""
 
     def __init__(self, lane: Lane, prepare: Prepare, attempt: Attempt) -> None:
         self._lane = lane
@@ -165,12 +165,34 @@ class Batches:
             self._lane.slots.release()
 
     async def _leave(self, kinds: dict[str, list[tuple[Seat, Rider]]]) -> None:
-        """One attempt for each kind."""
-        while kinds:
-            _, riders = kinds.popitem()
+        """One attempt for each kind: several at once where slots are free, so that the mail of many senders does not stand behind
+        each other in one slot."""
+        async with asyncio.TaskGroup() as others:
+            while kinds:
+                _, riders = kinds.popitem()
+                if kinds and not self._lane.slots.locked():
+                    await self._lane.slots.acquire()  # at once
+                    others.create_task(self._go_beside(riders))
+                else:
+                    await self._go(riders)
+
+    async def _go_beside(self, riders: Sequence[tuple[Seat, Rider]]) -> None:
+        """An attempt with a slot of its own, which was acquired for it."""
+        try:
+            await self._go(riders)
+        finally:
+            self._lane.slots.release()
+
+    async def _go(self, riders: Sequence[tuple[Seat, Rider]]) -> None:
+        """One attempt, and each hears what came of it."""
+        try:
             made = await self._attempt([rider for _, rider in riders])
-            for (seat, _), one in zip(riders, made, strict=True):
-                seat.tell(Turn.AGAIN if one is None else one)
+        except Exception as error:  # a bug of ours: every group is given back by whoever sees it through
+            for seat, _ in riders:
+                seat.tell(error)
+            return
+        for (seat, _), one in zip(riders, made, strict=True):
+            seat.tell(Turn.AGAIN if one is None else one)
 
     async def _riders(self, seats: Sequence[Seat]) -> AsyncIterator[tuple[Seat, Rider, Share]]:
         """Those who share a request, prepared one after the other; the others hear what becomes of them."""

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from relay import pauses, verdicts
+from relay.delivery import lines
 from relay.delivery.attempts import Attempts
 from relay.delivery.batches import Batches, Turn
 from relay.delivery.closing import EXPIRED, OURSELVES, Closing
-from relay.delivery.lanes import CALLED, Group, Lane, Made, Rider, Search, lane_for
+from relay.delivery.lanes import Group, Lane, Made, Rider, Search, lane_for
+from relay.delivery.lines import Lines
 from relay.errors import CannotCarry
 from relay.log import Events
 from relay.metrics import Metrics
@@ -65,15 +67,16 @@ class Carrier:
             spool=spool,
             standing=self.standing,
             may_not_begin=self._may_not_begin,
-            choose_again=self._choose_again,
             events=events,
             clock=clock,
         )
+        self.lines = Lines(spool=spool, insist=closing.insist, due_at=due_at, clock=clock)
         for name, transport in transports.items():
             self._open(transport, name)
 
-    def configure(self, transports: Mapping[str, Transport], expire: float, *, rerouted: bool) -> None:
-        """Use other transports from now on. A provider whose transport is the same object goes on as if nothing had happened.
+    def configure(self, transports: Mapping[str, Transport], expire: float, *, rerouted: bool) -> Sequence[pauses.Pause]:
+        """Use other transports from now on; returns the pauses that are known no longer. A provider whose transport is the same object
+        goes on as if nothing had happened.
 
         What is under way ends with the transport it began with, which is closed after the last one; who stands in its line
         chooses again, and with `rerouted` who stands in any. What was known of a changed provider (its pause, what it cannot
@@ -83,8 +86,7 @@ class Carrier:
         self.table += rerouted
         kept = {name for name, lane in self.lanes.items() if transports.get(name) is lane.transport}
         retired = [lane for name, lane in self.lanes.items() if name not in kept]
-        for name in self.lanes.keys() - kept:
-            self.standing.forget(name)
+        forgotten = [pause for name in self.lanes.keys() - kept for pause in self.standing.forget(name)]
         self.attempts.keep(kept)
         lanes, self.lanes = self.lanes, {}
         for name, transport in transports.items():
@@ -97,6 +99,7 @@ class Carrier:
             if batches := self._batches.get(lane):
                 batches.hurry()
             self._close_unused(lane)
+        return forgotten
 
     def _open(self, transport: Transport, name: str) -> None:
         lane = self.lanes[name] = lane_for(transport)
@@ -104,7 +107,7 @@ class Carrier:
             self._batches[lane] = Batches(
                 lane,
                 prepare=lambda seat: self._prepared(seat.group, name, lane, seat.search),
-                attempt=lambda riders: self.attempts.make(riders, name, lane),
+                attempt=lambda riders: self._attempt_together(riders, name, lane),
             )
 
     def stop(self) -> None:
@@ -134,10 +137,12 @@ class Carrier:
         except Exception as error:  # nothing of a message depends on it
             self._events.bug(f"closing the transport of {transport.provider}", error)
 
+    async def cut_off(self) -> None:
+        """Give up every request with several messages. Nobody is there any more who would record what came of it."""
+        await asyncio.gather(*(batches.close() for batches in self._batches.values()))
+
     async def closed(self) -> None:
-        """Until nothing is under way, and the transports that are used no more are closed, or given up."""
-        for batches in self._batches.values():
-            await batches.close()
+        """Until the transports that are used no more are closed, or given up."""
         await asyncio.gather(*self._closers)
 
     async def carry(self, group: Group) -> None:
@@ -148,11 +153,14 @@ class Carrier:
             return
         search = Search()
         for name in group.order:
+            before = len(search.refusals)
             if await self._try_provider(group, name, search):
                 return
             if group.table != self.table:
                 await self._choose_again(group, group.addresses)
                 return
+            if len(search.refusals) > before and name != group.order[-1]:
+                self._events.passed_over(entry.queue_id, name, str(search.refusals[-1][1]))
         if search.blocked:
             await self._wait(group, search.blocked.key, search.blocked.since)
         elif group.pinned:
@@ -193,49 +201,61 @@ class Carrier:
 
     async def _join(self, group: Group, name: str, lane: Lane, search: Search) -> bool:
         """Stand in the provider's line. A full line is waited for in the spool, and who waits there goes first."""
-        if lane.line >= lane.room or (lane.crowded and not group.called):
-            lane.crowded = True
-            await self._wait(group, _line(name), self._clock())
+        if not self.lines.enter(lane, group):
+            await self._wait(group, lines.key(name), self._clock())
             return True
-        lane.line += 1
         try:
             return await self._take(group, name, lane, search)
         finally:
             lane.line -= 1
             self._close_unused(lane)
-            if lane.crowded and lane.line <= lane.room // 2 and not self.stopping:
-                await self._call_waiting(name, lane)
-
-    async def _call_waiting(self, name: str, lane: Lane) -> None:
-        lane.crowded = await self._closing.insist(lambda: self._spool.wake(_line(name), CALLED, lane.room - lane.line)) > 0
+            if not self.stopping:
+                await self.lines.call_after(name, lane)
 
     async def _take(self, group: Group, name: str, lane: Lane, search: Search) -> bool:
-        """In a batch, or alone with a slot of the provider: build the jobs, and attempt them one after the other."""
+        """In a batch, or alone."""
         batches = self._batches.get(lane)
+        heard: Made | Turn | None
         if batches and batches.may_ride(group):
             heard = await batches.ride(group, search)
             if isinstance(heard, Made):
                 await self._settle(group, name, heard)
                 return True
-            if heard is not Turn.ALONE:
-                return heard is Turn.AGAIN
+        else:
+            heard = Turn.ALONE
+        if heard is Turn.ALONE:
+            heard = await self._take_alone(group, name, lane, search)
+        if heard is Turn.AGAIN:
+            await self._choose_again(group, group.addresses)
+        return heard is not Turn.PASSED
+
+    async def _take_alone(self, group: Group, name: str, lane: Lane, search: Search) -> Turn | None:
+        """With a slot of the provider: build the jobs, and attempt them one after the other. None when each was seen to."""
         made: Made | None = None
         async with lane.slots:
             parts = await self._prepared(group, name, lane, search)
             if isinstance(parts, Turn):
-                return parts is Turn.AGAIN
+                return parts
             for number, part in enumerate(parts, start=1):
                 made = await self.attempts.alone(Rider(group, part), name, lane)
-                if made and number < len(parts):
+                if made is None:
+                    await self._choose_again(group, tuple(recipient.address for recipient in part.recipients))
+                elif number < len(parts):
                     await self._settle(group, name, made)
         if made:
             await self._settle(group, name, made)
-        return True
+        return None
+
+    async def _attempt_together(self, riders: Sequence[Rider], name: str, lane: Lane) -> Sequence[Made | BaseException | None]:
+        """One attempt. Its outcomes are known from here on, though each is recorded by its own group: a drain that loses its patience
+        in between does not take them for attempts under way."""
+        found = await self.attempts.make(riders, name, lane)
+        self.recording.update(one.begun.attempt for one in found if isinstance(one, Made))
+        return found
 
     async def _prepared(self, group: Group, name: str, lane: Lane, search: Search) -> Sequence[Job] | Turn:
         """What the group would send by this provider; or PASSED with the reason in `search`, or AGAIN where it may not begin."""
         if self._may_not_begin(group, lane) or self.standing.blocked(name, self._clock()):
-            await self._choose_again(group, group.addresses)
             return Turn.AGAIN
         try:
             parts = await lane.transport.prepare(await self._job(group))
@@ -297,7 +317,7 @@ class Carrier:
         next_provider = name
         if one.state is State.QUEUED:
             next_attempt = one.next_attempt
-            pause = self.standing.blocked(name, now)
+            pause = self.standing.blocked(name, now, (outcome.identity,) if outcome.identity else ())
             passed_by = bool(self.attempts.refused(entry.queue_id, address, (name,)))
             if passed_by or verdicts.CONSEQUENCES[outcome.verdict].fail_over is verdicts.FailOver.AT_ONCE:
                 others = (other for other in group.order if other != name and not self.standing.blocked(other, now))
@@ -376,7 +396,7 @@ class Carrier:
         return Outcome(Verdict.RETRY, "4.3.2", f"its turn with provider {key.removesuffix(IN_LINE)}", OURSELVES, own=True)
 
     def _crowded(self, key: str) -> bool:
-        return any(lane.crowded and lane.line > 0 and _line(name) == key for name, lane in self.lanes.items())
+        return any(lane.crowded and lines.key(name) == key for name, lane in self.lanes.items())
 
     async def _refuse(self, group: Group, refusals: Sequence[tuple[str, CannotCarry]]) -> None:
         """No provider of the route can carry it: it fails, and the bounce names each reason."""
@@ -385,8 +405,3 @@ class Carrier:
         outcome = Outcome(Verdict.PERM_MSG, status, text, OURSELVES, own=True)
         reasons = [f"{name}: {reason}" for name, refusal in refusals for reason in refusal.reasons]
         await self._closing.fail(group.entry, group.route, dict.fromkeys(group.addresses, outcome), reasons)
-
-
-def _line(provider: str) -> str:
-    """The key under which recipients wait for room in a provider's line."""
-    return provider + IN_LINE

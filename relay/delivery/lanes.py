@@ -28,6 +28,8 @@ class Lane:
     line: int = 0  # groups in line or under way
     active: int = 0  # jobs under way
     crowded: bool = False  # some wait in the spool for room in the line
+    called: int = 0  # recipients called from there who have not come yet
+    calling: bool = False  # a call is under way
     retired: bool = False  # a reload took its provider away or changed it; who holds a slot ends what it began
 
 

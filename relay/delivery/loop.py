@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from relay import routing
 from relay.delivery.carry import Carrier
 from relay.delivery.closing import SPOOL_RETRY, Closing
-from relay.delivery.lanes import Group
+from relay.delivery.lanes import LANE, Group
 from relay.delivery.settings import DeliverySettings
 from relay.delivery.trouble import SpoolTrouble
 from relay.errors import CannotCarry, CorruptEntry, SpoolError
@@ -33,7 +33,7 @@ from relay.spool.base import Filter, Spool
 from relay.transports.base import Transport
 
 WINDOW = 2500
-"""Groups of recipients (an entry's, with one route) under way in memory at once."""
+"""Groups of recipients (an entry's, with one route) under way in memory at once, where no provider takes batches."""
 CLAIM = 200
 """Entries taken from the spool at once."""
 LOOK = 60.0
@@ -44,8 +44,8 @@ _RECORDING = 5.0  # seconds that a known outcome may take to be recorded after t
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """A provider as `relay status` shows it. `state`: up | paused | throttled; times are Unix seconds. `mend` says what an
-    admin can do about a pause."""
+    """A provider as `relay status` shows it. `state`: up | paused | partly (paused for one identity) | throttled; times are Unix
+    seconds. `mend` says what an admin can do about a pause."""
 
     name: str
     state: str
@@ -148,10 +148,13 @@ class Delivery:
         self._routes = tuple(routes)
         self._settings = settings
         self._closing.configure(routes, settings)
-        self._carrier.configure(transports, settings.expire, rerouted=rerouted)
+        forgotten = self._carrier.configure(transports, settings.expire, rerouted=rerouted)
         for name in self._transports:
             self._metrics.provider_up(name, not any(pause.key == name and not pause.quiet for pause in self._carrier.standing.all()))
         self.hurry()
+        for pause in forgotten:
+            if not pause.quiet:  # it was told when it began
+                self._events.resumed(pause.key, await self._spool.waiting(pause.key))
         await self._spool.wake(None, self._clock())
 
     async def drain(self, grace: float) -> None:
@@ -168,6 +171,7 @@ class Delivery:
         warning = [self._warning] if self._warning else []
         for task in (*(self._tasks.keys() - recording), *self._loops, *warning):
             task.cancel()
+        await self._carrier.cut_off()
         if recording:
             await asyncio.wait(recording, timeout=_RECORDING)
         for task in self._tasks:
@@ -184,7 +188,7 @@ class Delivery:
             worst = min(mine, key=lambda pause: (bool(pause.identity), pause.quiet), default=None)
             state, reason, mend, since, until = "up", "", "", 0.0, 0.0
             if worst:
-                state = "throttled" if worst.quiet else "paused"
+                state = "throttled" if worst.quiet else "partly" if worst.identity else "paused"
                 reason = f"{worst.identity}: {worst.outcome.reply}" if worst.identity else worst.outcome.reply
                 mend, since, until = worst.outcome.mend, worst.since, worst.until
             found.append(ProviderStatus(name, state, reason, mend, since, until, waiting, lane.active))
@@ -217,12 +221,20 @@ class Delivery:
         self._look_for_late(now)
         for pause in self._carrier.standing.calls(now):  # a pause that has run out is decided by one waiting message
             await self._spool.wake(pause.key, now, 1)
-        room = WINDOW - len(self._tasks)
+        room = self._window - len(self._tasks)
         claimed = await self._spool.claim(now, min(room, CLAIM), self._settings.lease) if room > 0 else ()
         self._carrier.more_is_due(bool(claimed))
         for entry in claimed:
             self._dispatch(entry, now)
-        return 0.0 if claimed else await self._idle_time(room)
+        if claimed:
+            return 0.0
+        await self._carrier.lines.call_for_empty(self._carrier.lanes)
+        return await self._idle_time(room)
+
+    @property
+    def _window(self) -> int:
+        """Groups that may be under way: more where a provider's line is longer, for slow ones must leave room for the others."""
+        return WINDOW + sum(lane.room - LANE for lane in self._carrier.lanes.values())
 
     async def _mind_the_clock(self, now: float) -> None:
         """A clock that stepped back would leave what is queued waiting for the old time."""
@@ -287,7 +299,7 @@ class Delivery:
         def done(_: asyncio.Task[None]) -> None:
             del self._tasks[task]
             self._free(group, group.addresses)
-            if len(self._tasks) == WINDOW - CLAIM or (self._stopping and not self._tasks):
+            if len(self._tasks) == self._window - CLAIM or (self._stopping and not self._tasks):
                 self._wake.set()
 
         task.add_done_callback(done)

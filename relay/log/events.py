@@ -178,6 +178,11 @@ class Events:
         fields = {"queue_id": queue_id, "event": "maybe_twice", "recipients": [*recipients], "provider": provider, "reply": why}
         self._write_if(logging.WARNING, provider or "qmgr", text, {**fields, "maybe_relayed": True})
 
+    def passed_over(self, queue_id: str, provider: str, why: str) -> None:
+        """A provider of the route cannot carry a message, so that the next one is asked."""
+        fields = {"queue_id": queue_id, "event": "passed_over", "provider": provider, "reply": why}
+        self._write_if(logging.INFO, "qmgr", f"{queue_id}: passed over {provider}, which cannot carry it: {clean(why)}", fields)
+
     def held(self, queue_id: str, recipient: str, why: str) -> None:
         """A recipient waits for an admin."""
         fields = {"queue_id": queue_id, "event": "held", "recipient": recipient, "reply": why}

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,10 +31,27 @@ _RCPT = {"f": b"RCPT TO:<nobody@sink.example>", "s": b"RCPT TO:<user@sink.exampl
 _CONFIG = """\
 version: 1
 listen: [{{name: faults, address: "127.0.0.1:{port}"}}]
-providers: {{sink: {{type: smtp, host: 127.0.0.1, port: {sink}, tls: none}}}}
+providers: {{sink: {provider}}}
 queue: {{spool: {spool}, retry: [1s], min_free: 1MB}}
 admin: {{listen: ["unix:{directory}/admin.sock"]}}
 """
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What the mail goes to: the module of its sink, the seconds at most until that answers, and how relay is told of it."""
+
+    module: str
+    delay: float
+    config: str  # with {port}
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "smtp": Provider("tests.faults.sink", 0.02, "{{type: smtp, host: 127.0.0.1, port: {port}, tls: none}}"),
+    # A request holds many messages: fewer of them, each for longer.
+    "mailtrap": Provider("tests.faults.mailtrap", 0.3, '{{type: mailtrap, token: not-a-real-token, base_url: "http://127.0.0.1:{port}"}}'),
+}
+SMTP = PROVIDERS["smtp"]
 
 
 @dataclass
@@ -87,12 +104,13 @@ class Books:
 class Daemon:
     """`relay serve` in a process group of its own. `module` is `relay`, or a control that runs it with a defect."""
 
-    def __init__(self, directory: Path, sink: int, module: str = "relay", spool: Path | None = None) -> None:
+    def __init__(self, directory: Path, sink: int, module: str = "relay", spool: Path | None = None, provider: Provider = SMTP) -> None:
         self.module = module
         self.port = _free_port()
         self.log = directory / "daemon.log"
         self._config = directory / "relay.yaml"
-        self._config.write_text(_CONFIG.format(port=self.port, sink=sink, spool=spool or directory / "spool", directory=directory))
+        config = {"port": self.port, "provider": provider.config.format(port=sink), "spool": spool or directory / "spool"}
+        self._config.write_text(_CONFIG.format(**config, directory=directory))
         self._config.chmod(0o600)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -150,10 +168,12 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def sink(file: Path, delay: float, port: int = 0, how: signal.Signals = signal.SIGKILL) -> AsyncIterator[int]:
+async def sink(
+    file: Path, delay: float, port: int = 0, how: signal.Signals = signal.SIGKILL, module: str = SMTP.module
+) -> AsyncIterator[int]:
     """The sink process, ended by `how`; yields its port."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.sink", str(file), str(delay), str(port), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", module, str(file), str(delay), str(port), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None

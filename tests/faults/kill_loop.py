@@ -1,6 +1,7 @@
 """Kill the daemon under load, again and again, and balance the books.
 
     python -m tests.faults.kill_loop --rounds 200                      0 lost; every double announced in the log
+    python -m tests.faults.kill_loop --rounds 200 --provider mailtrap  the same by REST, many messages in a request
     python -m tests.faults.kill_loop --rounds 5 --control reply_early  must lose mail
     python -m tests.faults.kill_loop --rounds 5 --power-cut            0 lost (root; see disk.py)
     python -m tests.faults.kill_loop --rounds 5 --power-cut --control no_sync   must lose mail
@@ -19,18 +20,17 @@ import tempfile
 from pathlib import Path
 
 from tests.faults.disk import Disk
-from tests.faults.harness import CLIENTS, MESSAGES, Books, Daemon, drained, load, sink
+from tests.faults.harness import CLIENTS, MESSAGES, PROVIDERS, SMTP, Books, Daemon, Provider, drained, load, sink
 
-SINK_DELAY = 0.02  # seconds at most until the sink answers a message
 SLOW_SINK_DELAY = 0.2  # with a power cut, so that most of the mail still lies in the spool
 EVERY = 5  # each fifth kill comes while the daemon is still starting
 
 
-async def kill_rounds(directory: Path, rounds: int, seed: int, module: str = "relay") -> Books:
+async def kill_rounds(directory: Path, rounds: int, seed: int, module: str = "relay", provider: Provider = SMTP) -> Books:
     """`kill -9` at a random moment of each round, then a last start that drains."""
     chance, books, taken = random.Random(seed), Books(), directory / "taken"
-    async with sink(taken, SINK_DELAY) as port:
-        daemon = Daemon(directory, port, module)
+    async with sink(taken, provider.delay, module=provider.module) as port:
+        daemon = Daemon(directory, port, module, provider=provider)
         for number in range(rounds):
             _progress(number, rounds, books)
             daemon.start()
@@ -48,13 +48,13 @@ async def kill_rounds(directory: Path, rounds: int, seed: int, module: str = "re
     return books
 
 
-async def power_cut_rounds(directory: Path, rounds: int, seed: int, module: str = "relay") -> Books:
+async def power_cut_rounds(directory: Path, rounds: int, seed: int, module: str = "relay", provider: Provider = SMTP) -> Books:
     """Cut the power of the spool's disk at a random moment of each round, then a last start that drains."""
     chance, books, taken = random.Random(seed), Books(), directory / "taken"
     disk = Disk(directory)
     try:
-        async with sink(taken, SLOW_SINK_DELAY) as port:
-            daemon = Daemon(directory, port, module, disk.mount / "spool")
+        async with sink(taken, max(provider.delay, SLOW_SINK_DELAY), module=provider.module) as port:
+            daemon = Daemon(directory, port, module, disk.mount / "spool", provider)
             for number in range(rounds):
                 _progress(number, rounds, books)
                 daemon.start()
@@ -98,6 +98,7 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="kill_loop", description="kill -9 or power cuts under load; is everything still there?")
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--provider", choices=PROVIDERS, default="smtp", help="what the mail goes to")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--control", choices=["reply_early", "no_sync"], help="run with this defect; it must lose mail")
     parser.add_argument("--power-cut", action="store_true", help="cut the power of the spool's disk instead of killing (root)")
@@ -108,7 +109,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         directory = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-faults-")))
         directory.mkdir(exist_ok=True)
-        books = asyncio.run(rounds(directory, args.rounds, args.seed, module))
+        books = asyncio.run(rounds(directory, args.rounds, args.seed, module, PROVIDERS[args.provider]))
     print(books.summary(args.rounds))
     if args.control:
         return 0 if books.lost else 1

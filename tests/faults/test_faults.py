@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.disk import Disk
-from tests.faults.harness import CLIENTS
+from tests.faults.harness import CLIENTS, PROVIDERS
 from tests.faults.kill_loop import kill_rounds, power_cut_rounds
 
 ROUNDS = int(os.environ.get("RELAY_KILL_ROUNDS", "3"))
@@ -27,9 +27,10 @@ def powered(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_kill_9_loses_nothing(tmp_path: Path) -> None:
-    """Every message that got its 250 arrives; what arrives twice was announced."""
-    books = await kill_rounds(tmp_path, ROUNDS, seed=1)
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_kill_9_loses_nothing(tmp_path: Path, provider: str) -> None:
+    """Every message that got its 250 arrives, by SMTP and in batches by REST; what arrives twice was announced."""
+    books = await kill_rounds(tmp_path, ROUNDS, seed=1, provider=PROVIDERS[provider])
     assert len(books.acked) > CLIENTS
     assert (books.lost, books.unexplained, books.damaged) == (set(), set(), 0)
 
