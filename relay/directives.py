@@ -15,8 +15,9 @@ as in Mailtrap docs 2026-11 ("Email categories", "Custom variables").
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Never
 
@@ -67,7 +68,9 @@ _NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "mailtrap": ("x-mt-", {"category": "tag", "custom-variables": "variables"}),
 }
 _METADATA = "metadata-"
+_MAX_DEPTH = 100  # of JSON that an app gives
 _TOLD = 10  # keys of metadata that a phrase names
+_MAX_NAME = 255  # characters; no provider has a longer one
 _WITH_METADATA = frozenset({"relay", "postmark"})  # a field for each key
 CATEGORIES = ("category", "tag", "campaign")
 """Message tags of Amazon SES that are what others call the one tag of a message (lower case)."""
@@ -168,14 +171,13 @@ _NAMED = {
     "track_links": "link tracking",
     "configuration_set": "the configuration set",
     "identity_arn": "the identity",
-    "list_management": "list management",
     "tenant": "the tenant",
 }
 
 
 def left_out(asked: Directives, *taken: str) -> tuple[str, ...]:
     """A phrase, fit for a cosmetic Loss, for each directive that was given and is not among the field names `taken`, and for each
-    control header that nobody knows. Nothing is said of a template: mail without it would be another, which is to be refused."""
+    control header that nobody knows. Without a template it would be another mail; of a contact list see `unlisted`."""
 
     def told(directive: str) -> str:
         value = getattr(asked, directive)
@@ -189,6 +191,16 @@ def left_out(asked: Directives, *taken: str) -> tuple[str, ...]:
     phrases = ((what, told(directive)) for directive, what in _NAMED.items() if directive not in taken)
     unknown = (f"the control header {name} is left out: relay does not know it" for name in asked.unknown)
     return (*(f"{what} {text} is left out" for what, text in phrases if text), *unknown)
+
+
+def unlisted(asked: Directives) -> str:
+    """A phrase, fit for a hard Loss and a bounce, where a contact list was asked for and the provider has none; else ""."""
+    if not asked.list_management:
+        return ""
+    return (
+        f"the contact list {asked.list_management[:40]!r} of Amazon SES is left out, so that who unsubscribed there would get the mail: "
+        "send it by Amazon SES, or without X-SES-List-Management-Options"
+    )
 
 
 def contact_list(options: str) -> tuple[str, str] | None:
@@ -276,8 +288,8 @@ class _Reader:
     def _values(self, name: str, value: str) -> list[tuple[str, str, str]]:
         """Custom variables of Mailtrap: one JSON object. Numbers keep their spelling; of a list Mailtrap takes the first value."""
         try:
-            parsed = json.loads(value, parse_constant=_no_constant, parse_int=str, parse_float=str)
-        except (ValueError, RecursionError):
+            parsed = loaded(value, numbers=str)
+        except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
             self._ignored.append(f"{name} is not a JSON object")
@@ -319,34 +331,64 @@ class _Reader:
     def _model(self) -> Mapping[str, object] | None:
         name, value = self._found.get("template_model", ("", ""))
         try:
-            parsed = json.loads(value, parse_constant=_no_constant) if value else {}
-        except (ValueError, RecursionError):
+            parsed = loaded(value) if value else {}
+        except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
-            self._refused.append(f"{name} is not a JSON object")
+            bad = self._refused if self._text("template") else self._ignored  # nobody misses it where there is nothing to fill
+            bad.append(f"{name} is not a JSON object")
             return None
         return parsed if value else None
+
+    def _name(self, directive: str) -> str:
+        """What becomes an identity, which stands in state and log."""
+        name, value = self._found.get(directive, ("", ""))
+        if len(value) > _MAX_NAME:
+            self._refused.append(f"{name}: a name of {len(value):,} characters; relay takes {_MAX_NAME}")
+        return value[:_MAX_NAME]
 
     def understood(self) -> Directives:
         """What was gathered, as typed values."""
         return Directives(
             tag=self._text("tag"),
             metadata=dict(self._metadata.values()),
-            stream=self._text("stream"),
+            stream=self._name("stream"),
             track_opens=self._switch("track_opens"),
             track_links=self._links(),
-            template=self._text("template"),
+            template=self._name("template"),
             template_model=self._model(),
             inline_css=self._switch("inline_css"),
-            configuration_set=self._text("configuration_set"),
+            configuration_set=self._name("configuration_set"),
             identity_arn=self._text("identity_arn"),
             list_management=self._text("list_management"),
-            tenant=self._text("tenant"),
+            tenant=self._name("tenant"),
             refused=tuple(self._refused),
             ignored=tuple(self._ignored),
             unknown=tuple(self._unknown),
             spoken=self._spoken,
         )
+
+
+def loaded(text: str | bytes, *, numbers: Callable[[str], object] | None = None) -> object:
+    """JSON that can be written again: no infinity (`1e999` is read as one), and not nested so deeply that writing it would fail;
+    `numbers` makes a value of a number's spelling. Raises ValueError for anything else."""
+    try:
+        value: object = json.loads(text, parse_constant=_no_constant, parse_int=numbers, parse_float=numbers or _finite)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [below for one in level for below in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]
+        if not level:
+            return value
+    raise ValueError("too deep")
+
+
+def _finite(number: str) -> float:
+    found = float(number)
+    if not math.isfinite(found):
+        raise ValueError(f"{number[:40]} is more than JSON's readers take")
+    return found
 
 
 def _clean(text: str) -> str:

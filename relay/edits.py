@@ -3,7 +3,8 @@
 Decided once from the header block when the message is accepted, stored with it, applied by every transport alike:
 - a `Received` field is put on top (RFC 5321 §4.4);
 - `Date` and `Message-ID` are added where missing (RFC 5322 §3.6, RFC 6409 §8);
-- `Bcc`, `Resent-Bcc` and `Return-Path` go, and so do the control headers of every dialect;
+- `Bcc`, `Resent-Bcc`, `Return-Path` and `Delivered-To` (which some servers take for a mail loop) go, and so do the control headers of
+  every dialect;
 - a leading mbox `From ` line goes, and so do leading lines of white space;
 - an empty line is put between the header block and a body that begins without one.
 Re-encoding of 8-bit text and long lines for a next hop that needs it is decided by the transport (relay/mime.py).
@@ -20,7 +21,7 @@ from relay import header
 from relay.model import Client, Edit, EditKind, Envelope
 
 CONTROL_PREFIXES = ("x-ses-", "x-mt-", "x-pm-", "x-relay-")
-REMOVED = frozenset({"bcc", "resent-bcc", "return-path", "from ", " "})
+REMOVED = frozenset({"bcc", "resent-bcc", "return-path", "delivered-to", "from ", " "})
 _NOT_HOST_NAME = re.compile(r"[^0-9A-Za-z._:\[\]-]")  # nothing else may stand in a Received field (RFC 5321 §4.4)
 
 

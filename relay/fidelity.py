@@ -276,12 +276,15 @@ class Addressed:
         return tuple(box.address for box in (*self.to, *self.cc, *self.bcc))
 
 
-def address(block: bytes, recipients: Sequence[str], *, limit: int, alone: Callable[[str], bool]) -> tuple[Addressed, ...]:
+def address(
+    block: bytes, recipients: Sequence[str], *, limit: int, alone: Callable[[str], bool], bcc_alone: bool = False
+) -> tuple[Addressed, ...]:
     """The requests that reach each recipient exactly once, where the addresses a request shows are those it delivers to.
 
     Shown in To and Cc is who stands there in the header and is a recipient; the others are Bcc. Nobody is shown to whom
     the header did not show him: with no To or Cc left, and for those over `limit`, each recipient has a request of his own,
-    and so has one for whom `alone` is true. A request without a To would be refused, so Cc takes its place.
+    and so has one for whom `alone` is true. A request without a To would be refused, so Cc takes its place; where `bcc_alone`
+    says that Bcc suffices, those whom the header does not show share such requests.
     """
     left: dict[str, list[str]] = {}
     for recipient in recipients:
@@ -291,13 +294,16 @@ def address(block: bytes, recipients: Sequence[str], *, limit: int, alone: Calla
     cc = _shown(block, "cc", left)
     shown = [*to, *cc]
     names = {box.address: box for box in shown}
-    hidden = [Mailbox("", recipient) for recipient in recipients if recipient not in names]
+    hidden = [Mailbox("", recipient) for recipient in recipients if recipient not in names and not alone(recipient)]
     together: list[Addressed] = []
     if shown:
         shown = shown[:limit]
-        bcc = [box for box in hidden if not alone(box.address)][: limit - len(shown)]
+        room = limit - len(shown)
         to, cc = shown[: len(to)], shown[len(to) :]
-        together = [Addressed(tuple(to or cc), tuple(cc if to else ()), tuple(bcc))]
+        together = [Addressed(tuple(to or cc), tuple(cc if to else ()), tuple(hidden[:room]))]
+        hidden = hidden[room:]
+    if bcc_alone and len(hidden) > 1:
+        together += [Addressed((), bcc=tuple(hidden[start : start + limit])) for start in range(0, len(hidden), limit)]
     done = {recipient for request in together for recipient in request.recipients}
     singly = [Addressed((names.get(recipient, Mailbox("", recipient)),)) for recipient in recipients if recipient not in done]
     return (*together, *singly)

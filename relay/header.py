@@ -20,7 +20,7 @@ MAX_LINE = 998
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*")
 _MBOX = re.compile(rb">?From (?![ \t]*:)[^\n]*\n")  # `From : a@b` is a field (RFC 5322 §4.5.2)
 _BLANK = re.compile(rb"(?:[ \t]+\r?\n)+")
-_HIDDEN = re.compile(rb"^(?:(?:resent-)?bcc|return-path|x-(?:ses|mt|pm|relay)-[!-9;-~]*)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_HIDDEN = re.compile(rb"^(?:(?:resent-)?bcc|return-path|delivered-to|x-(?:ses|mt|pm|relay)-[!-9;-~]*)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]+")
 _WORD = re.compile(r"=\?([!-)+-<>@-~]+)(?:\*[^?]*)?\?([BbQq])\?([^?]*)\?=")  # charset, RFC 2231 language, encoding, text
 _WORDS = re.compile(rf"{_WORD.pattern}(?:\s*{_WORD.pattern})*")

@@ -41,6 +41,12 @@ def write(name: str, address: str) -> str:
     return f"{name} <{address}>"
 
 
+def write_text(name: str, address: str) -> str:
+    """As `write`, where the name is a text that nobody is to decode: what looks like an encoded word in it is parted. A reader that
+    decodes before it looks for addresses would find some in a name like `=?utf-8?q?x=2C_other=40example=2Enet?=`."""
+    return write(name.replace("=?", "= ?"), address)
+
+
 def _entries(value: str) -> Iterator[list[str]]:
     """The tokens of each entry; a comment is one token with its parentheses. A group's name is dropped."""
     tokens: list[str] = []

@@ -1,17 +1,19 @@
-"""Re-encoding on the way out: a stored message with 7-bit text and lines that every server takes.
+"""Re-encoding on the way out: a stored message with 7-bit text, and lines and addresses that every server takes.
 
 What no recipient may see is out before anything is read as MIME: below a line that is no field, in a header block that is
 torn, it would become text. Only the leaf parts that need it change, and no other byte. Pure; fails with MimeError where the message
 may not be touched.
-RFC 2045 §6, RFC 5322 §2.1.1 (998 octets), §2.2.3 (folding).
+RFC 2045 §6, RFC 5322 §2.1.1 (998 octets), §2.2.3 (folding), §3.4 (address lists), RFC 5890 §2.3.2.1 (A-labels).
 """
 
 from __future__ import annotations
 
 import binascii
+import contextlib
+import re
 from collections.abc import Iterator, Sequence
 
-from relay import edits, header, mime
+from relay import address, edits, header, mailboxes, mime
 from relay.mime import Part
 from relay.model import Edit
 
@@ -20,6 +22,19 @@ _BASE64_BLOCK = 57 * 1024  # octets; 1024 whole lines
 _BASE64_LINE = 76
 _HIGH = bytes(range(128, 256))
 _QP_OVERHEAD = 6  # base64 costs a third; quoted-printable two octets for each 8-bit one
+_ADDRESS_LISTS = frozenset({"from", "sender", "to", "cc", "reply-to"})
+_QUOTED = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"|\\.|[()]|,', re.S)
+_DOMAIN = re.compile(r"(?<=@)[^\s<>(),:;@\"]+")
+_SEALED = frozenset(
+    {
+        "multipart/signed",
+        "multipart/encrypted",
+        "application/pkcs7-mime",
+        "application/x-pkcs7-mime",
+        "application/pgp",
+        "application/pgp-encrypted",
+    }
+)
 
 
 Stretch = bytes | bytearray | memoryview
@@ -155,25 +170,93 @@ def _to_base64(content: bytes, ends_line: bool) -> bytearray:
     return found
 
 
+def sealed(message: bytes, block: bytes, changes: Sequence[Edit]) -> bool:
+    """Whether the message, whose stored block is `block`, or a part of it is signed or encrypted: who rewrites its texts breaks it.
+    Of a message beyond a cap only the outermost part is looked at."""
+    shown = edits.strip(block, changes)
+    found = False
+    with contextlib.suppress(mime.MimeError):
+        root = mime.parse(shown)
+        found = root.content_type in _SEALED or root.filename.lower().endswith(".p7m")  # whatever it calls itself (RFC 8551 §3.2.1)
+        if not found and root.maintype == "multipart":
+            found = any(part.content_type in _SEALED for part in mime.parse_with(shown, message, len(block)).walk())
+    return found
+
+
 def folded(block: bytes) -> bytes:
-    """The header block with lines over 998 octets folded before white space, which changes no value; the same octets where there is
-    none. A line without white space in the right places stays as it is."""
-    lines = block.split(b"\r\n")
-    if all(len(line) <= header.MAX_LINE for line in lines):
+    """The header block with lines over 998 octets folded before white space, which changes no value, or in a list of addresses
+    behind a comma, which adds a space there; the same octets where there is none. A line that has neither in the right places
+    stays as it is."""
+    if all(len(line) <= header.MAX_LINE for line in block.split(b"\r\n")):
         return block
-    return b"\r\n".join(piece for line in lines for piece in _fold(line))
+    return b"".join(_folded(whole, listed=name in _ADDRESS_LISTS) for name, whole in header.fields(block))
 
 
-def _fold(line: bytes) -> list[bytes]:
-    """The line in pieces that are short enough; in one piece where that cannot be."""
+def _folded(whole: bytes, *, listed: bool) -> bytes:
+    """One field; `listed` where its value is a list of addresses."""
+    commas = _separators(whole) if listed else whole.replace(b",", b" ")
+    pairs = zip(whole.split(b"\r\n"), commas.split(b"\r\n"), strict=True)
+    return b"\r\n".join(piece for line, marked in pairs for piece in _fold(line, marked))
+
+
+def _separators(whole: bytes) -> bytes:
+    """The field with no commas but those that part addresses: outside quotes and comments. Of the same length."""
+    depth = 0
+
+    def masked(match: re.Match[bytes]) -> bytes:
+        nonlocal depth
+        found = match[0]
+        if found in (b"(", b")"):
+            depth = max(0, depth + (1 if found == b"(" else -1))
+        return found if found == b"," and not depth else found.replace(b",", b"x")
+
+    return _QUOTED.sub(masked, whole)
+
+
+def _fold(line: bytes, marked: bytes) -> list[bytes]:
+    """The line in pieces that are short enough; in one piece where that cannot be. In `marked` a comma is a place to fold."""
     pieces = []
     rest = line
     while len(rest) > header.MAX_LINE:
-        at = max(rest.rfind(white, 0, header.MAX_LINE + 1) for white in (b" ", b"\t"))
+        white = max(rest.rfind(space, 0, header.MAX_LINE + 1) for space in (b" ", b"\t"))
+        comma = marked.rfind(b",", 0, header.MAX_LINE)
+        at = max(white, comma + 1)
         front = rest[: max(at, 0)]
         named = b":" in front or rest[:1].isspace()  # white space may stand before the colon
         if not (named and front.strip() and rest[at:].strip()):  # no piece may be white space alone (RFC 5322 §3.2.2)
             return [line]
+        added = b"" if white == at else b" "
         pieces.append(front)
-        rest = rest[at:]
+        rest, marked = added + rest[at:], added + marked[at:]
     return [*pieces, rest]
+
+
+def with_a_labels(block: bytes) -> bytes:
+    """A header block in whose address fields domains are A-labels, where their addresses have local parts in ASCII; the same octets
+    where all are. Both forms are the same mailbox (RFC 5890 §2.3.2.1)."""
+    if block.isascii():
+        return block
+    return b"".join(_field_with_a_labels(whole) if name in _ADDRESS_LISTS else whole for name, whole in header.fields(block))
+
+
+def _field_with_a_labels(whole: bytes) -> bytes:
+    if whole.isascii():
+        return whole
+    found: dict[str, str] = {}
+    for box in mailboxes.parse(header.value(whole).decode("utf-8", "replace")):
+        local, domain = address.split(box.address)
+        if not domain.isascii() and local.isascii() and (plain := a_labels(box.address)).isascii():
+            found[domain] = plain.rpartition("@")[2]
+    text = whole.decode("utf-8", "surrogateescape")
+    return _DOMAIN.sub(lambda match: found.get(match[0], match[0]), text).encode("utf-8", "surrogateescape")
+
+
+def a_labels(one: str) -> str:
+    """The address with its domain as A-labels; as it is where that cannot be."""
+    if one.isascii():
+        return one
+    local, domain = address.split(one)
+    try:
+        return f"{local}@{address.domain_ascii(domain)}"
+    except address.AddressError:
+        return one

@@ -110,6 +110,10 @@ class FakeTransport:
         """What an API has beside."""
         return self.declines.get(job.recipients[0].address, "")
 
+    def prefers(self, job: Job) -> str:
+        """What an API has beside."""
+        return ""
+
     async def attempt(self, jobs: Sequence[Job]) -> Mapping[tuple[str, str], Outcome]:
         self.attempts += jobs
         self.batches.append([job.queue_id for job in jobs])

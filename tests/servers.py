@@ -28,6 +28,7 @@ class Act(Enum):
     RESET = auto()  # the same with RST
     HANG = auto()  # say nothing until the client leaves
     EARLY = auto()  # HTTP only: close before the request body was read
+    STALL = auto()  # HTTP only: read nothing of the request body, and say nothing
 
 
 @dataclass(frozen=True)
@@ -338,6 +339,10 @@ class HttpServer(_Server):
                 self.requests.append(Request(method, path, headers, b""))
                 writer.transport.abort()
                 raise Gone
+            if not callable(self.script) and self._next() is Act.STALL:
+                self.requests.append(Request(method, path, headers, b""))
+                writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket's transport has it
+                await asyncio.Event().wait()
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             request = Request(method, path, headers, body)
             answer = self.script(request) if callable(self.script) else self._next()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.directives import DIALECTS, Directives, Stream, contact_list, left_out, obeyed, read, stream
+from relay.directives import DIALECTS, Directives, Stream, contact_list, left_out, obeyed, read, stream, unlisted
 
 
 def block(text: str) -> bytes:
@@ -99,11 +99,45 @@ def test_read(lines: str, expected: Directives) -> None:
     assert expected == read(block(lines), DIALECTS)
 
 
-@pytest.mark.parametrize("model", ["[1]", "{", '{"a": NaN}', "[" * 5000, "1" * 5000, '{"a":' * 2000])
+DEEP = '{"a":' * 990 + "1" + "}" * 990  # can be read, and not be written again a few calls further down
+
+
+@pytest.mark.parametrize(
+    "model", ["[1]", "{", '{"a": NaN}', '{"a": 1e999}', '{"a": [-1e999]}', DEEP, "[" * 5000, "1" * 5000, '{"a":' * 2000]
+)
 def test_a_template_model_that_is_no_object(model: str) -> None:
-    """A model that cannot be used is refused: without it the template would say something else."""
-    found = read(block(f"X-Relay-Template-Model: {model}\n"), ["relay"])
-    assert (None, ("x-relay-template-model is not a JSON object",)) == (found.template_model, found.refused)
+    """A model that cannot be used is refused: without it the template would say something else. Without a template nobody misses it."""
+    lines, said = f"X-Relay-Template-Model: {model}\n", ("x-relay-template-model is not a JSON object",)
+    found = read(block(f"X-Relay-Template: t\n{lines}"), ["relay"])
+    assert (None, said, ()) == (found.template_model, found.refused, found.ignored)
+    found = read(block(lines), ["relay"])
+    assert (None, (), said) == (found.template_model, found.refused, found.ignored)
+
+
+@pytest.mark.parametrize("field", ["X-Relay-Stream", "X-PM-Message-Stream", "X-Relay-Template", "X-SES-Configuration-Set", "X-SES-Tenant"])
+def test_names_that_no_provider_has(field: str) -> None:
+    """A name is kept in states and logs: one over 255 characters is refused, and only so much of it is held."""
+    found = read(block(f"{field}: {'n' * 60_000}\n"), DIALECTS)
+    assert (f"{field.lower()}: a name of 60,000 characters; relay takes 255",) == found.refused
+    assert 255 == max(map(len, (found.stream, found.template, found.configuration_set, found.tenant)))
+    assert () == read(block(f"{field}: {'n' * 255}\n"), DIALECTS).refused
+
+
+def test_a_contact_list_that_a_provider_has_not() -> None:
+    """The phrase says what would come of it, and what to do."""
+    assert "" == unlisted(Directives())
+    assert (
+        "the contact list 'friends; topic=news' of Amazon SES is left out, so that who unsubscribed there would get the mail: "
+        "send it by Amazon SES, or without X-SES-List-Management-Options"
+    ) == unlisted(Directives(list_management="friends; topic=news"))
+
+
+def test_a_template_model_that_is_an_object() -> None:
+    """Numbers, lists and objects within it are what they were, to a depth of 100."""
+    model = '{"a": [1, 1.5, true, null, {"b": "c"}]}'
+    assert {"a": [1, 1.5, True, None, {"b": "c"}]} == read(block(f"X-Relay-Template-Model: {model}\n"), ["relay"]).template_model
+    deep = '{"a":' * 99 + "1" + "}" * 99
+    assert read(block(f"X-Relay-Template-Model: {deep}\n"), ["relay"]).template_model is not None
 
 
 @pytest.mark.parametrize(("own", "tag", "metadata"), [("", "pm", "pm"), ("postmark", "pm", "pm"), ("ses", "ses", "ses")])
@@ -211,7 +245,7 @@ X-PM-Bounce-Type: HardBounce
 
 
 def test_what_is_left_out() -> None:
-    """A phrase for each thing asked for that a provider does not take, whatever it was; a template is no such thing."""
+    """A phrase for each thing asked for that a provider does not take, whatever it was; a template and a contact list are not."""
     asked = read(block(EVERYTHING), DIALECTS)
     unknown = "the control header x-pm-bounce-type is left out: relay does not know it"
     assert [
@@ -222,11 +256,10 @@ def test_what_is_left_out() -> None:
         "link tracking 'None' is left out",
         "the configuration set 'set' is left out",
         "the identity 'arn:1' is left out",
-        "list management 'list' is left out",
         "the tenant 'tenant' is left out",
         unknown,
     ] == list(left_out(asked))
-    taken = ("tag", "metadata", "stream", "track_opens", "track_links", "configuration_set", "identity_arn", "list_management", "tenant")
+    taken = ("tag", "metadata", "stream", "track_opens", "track_links", "configuration_set", "identity_arn", "tenant")
     assert (unknown,) == left_out(asked, *taken)
     assert () == left_out(Directives())
     many = left_out(Directives(metadata={str(number): "" for number in range(12)}))
@@ -276,7 +309,7 @@ def test_any_values(fields: list[tuple[str, bytes]], own: str) -> None:
     """No value of a control header raises, and no line end comes out of one."""
     lines = b"".join(name.encode() + b": " + value.replace(b"\n", b"\n ") + b"\r\n" for name, value in fields)
     found = read(lines, DIALECTS, own=own)
-    texts = (found.tag, found.stream, *found.metadata, *found.metadata.values(), *left_out(found), *stream(found, {}, own))
+    texts = (found.tag, found.stream, *found.metadata, *found.metadata.values(), *left_out(found), unlisted(found), *stream(found, {}, own))
     assert not any(end in text for text in texts for end in "\r\n\u2028")
     assert len(found.metadata) == len({key.lower() for key in found.metadata})
     assert found.besides_tag.items() <= found.metadata.items()

@@ -120,9 +120,10 @@ def test_strip_only_takes_away() -> None:
 
 
 def test_what_no_recipient_may_see_is_removed() -> None:
-    """Bcc in both forms, Return-Path, the control headers of every dialect, and an mbox line."""
+    """Bcc in both forms, Return-Path, Delivered-To, the control headers of every dialect, and an mbox line."""
     block = (
-        b"From app Mon Jan 1\r\nBCC: x@y\r\nResent-Bcc: x@y\r\nReturn-Path: <x@y>\r\nX-PM-Tag: a\r\n b\r\nX-SES-Foo: a\r\n"
+        b"From app Mon Jan 1\r\nBCC: x@y\r\nResent-Bcc: x@y\r\nReturn-Path: <x@y>\r\nDelivered-To: x@y\r\n"
+        b"X-PM-Tag: a\r\n b\r\nX-SES-Foo: a\r\n"
         b"X-MT-Category: a\r\nX-Relay-Tag: a\r\nX-Other: stays\r\nDate: x\r\nMessage-Id: <a@b>\r\nFrom: a@b\r\n"
     )
     left = edits.apply(block, decide(block)[1:])

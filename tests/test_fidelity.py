@@ -250,9 +250,12 @@ def test_content_types_of_attachments(content_type: str, expected: str) -> None:
 # --- recipients ---
 
 
-def addressed(fields: str, recipients: Sequence[str], limit: int = 50, alone: str = "") -> list[list[list[str]]]:
+def addressed(
+    fields: str, recipients: Sequence[str], limit: int = 50, alone: str = "", *, bcc_alone: bool = False
+) -> list[list[list[str]]]:
     """The To, Cc and Bcc of each request."""
-    found = address(fields.replace("\n", "\r\n").encode(), recipients, limit=limit, alone=lambda recipient: recipient == alone)
+    block = fields.replace("\n", "\r\n").encode()
+    found = address(block, recipients, limit=limit, alone=lambda recipient: recipient == alone, bcc_alone=bcc_alone)
     return [[[box.address for box in boxes] for boxes in (request.to, request.cc, request.bcc)] for request in found]
 
 
@@ -289,6 +292,23 @@ def test_over_the_limit() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "recipients", "expected"),
+    [
+        ("", ["a@x", "b@x"], [[[], [], ["a@x", "b@x"]]]),
+        ("", ["a@x"], [[["a@x"], [], []]]),
+        ("To: a@x\n", ["a@x", "b@x"], [[["a@x"], [], ["b@x"]]]),
+        ("To: other@x\n", ["a@x", "b@x", "c@x", "d@x"], [[[], [], ["a@x", "b@x", "c@x"]], [[], [], ["d@x"]]]),
+        ("Cc: a@x\n", ["b@x", "c@x", "d@x", "e@x", "a@x"], [[["a@x"], [], ["b@x", "c@x"]], [[], [], ["d@x", "e@x"]]]),
+        ("", ["a@x", "odd@x", "b@x"], [[[], [], ["a@x", "b@x"]], [["odd@x"], [], []]]),
+        ("To: a@x, b@x, c@x, d@x\n", ["a@x", "b@x", "c@x", "d@x"], [[["a@x", "b@x", "c@x"], [], []], [["d@x"], [], []]]),
+    ],
+)
+def test_where_bcc_suffices(fields: str, recipients: list[str], expected: list[list[list[str]]]) -> None:
+    """Those whom no field shows share requests, of three here; who is alone is in To."""
+    assert expected == addressed(fields, recipients, 3, "odd@x", bcc_alone=True)
+
+
 def test_alone() -> None:
     """A recipient whose address may be refused does not share a request."""
     assert [[["a@x"], [], ["c@x"]], [["odd@x"], [], []]] == addressed("To: odd@x, a@x\n", ["odd@x", "a@x", "c@x"], alone="odd@x")
@@ -309,16 +329,17 @@ ADDRESSES = [f"{local}@{domain}" for local in ("a", "A", "b", "c") for domain in
     st.lists(st.sampled_from(ADDRESSES), max_size=8),
     st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=12, unique=True),
     st.integers(1, 6),
+    st.booleans(),
 )
-def test_each_recipient_exactly_once(to: list[str], cc: list[str], recipients: list[str], limit: int) -> None:
+def test_each_recipient_exactly_once(to: list[str], cc: list[str], recipients: list[str], limit: int, bcc_alone: bool) -> None:
     """No recipient is lost, doubled, invented or shown to whom the header did not show him; no request is over the limit."""
     block = f"To: {', '.join(to)}\r\nCc: {', '.join(cc)}\r\n".encode()
-    found = address(block, recipients, limit=limit, alone=lambda recipient: recipient.startswith("c"))
+    found = address(block, recipients, limit=limit, alone=lambda recipient: recipient.startswith("c"), bcc_alone=bcc_alone)
     assert sorted(recipients) == sorted(recipient for request in found for recipient in request.recipients)
     visible = {addresses.key(one) for one in (*to, *cc)}
     for request in found:
         assert 1 <= len(request.recipients) <= limit
-        assert request.to
+        assert request.to or (bcc_alone and not request.cc)
         others = {addresses.key(box.address) for box in (*request.to, *request.cc)}
         assert len(request.recipients) == 1 or others <= visible
 

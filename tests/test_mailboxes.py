@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from email.header import decode_header, make_header
 from email.utils import getaddresses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mailboxes import Mailbox, parse, write
+from relay.mailboxes import Mailbox, parse, write, write_text
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,13 @@ def test_parse(value: str, expected: list[tuple[str, str]]) -> None:
 def test_write(name: str, expected: str) -> None:
     """A name is quoted where it must be (RFC 5322 §3.2.4)."""
     assert expected == write(name, "a@x")
+
+
+def test_a_name_that_looks_encoded() -> None:
+    """No reader decodes it, so that no address comes out of it."""
+    text = write_text("=?utf-8?q?x=2C_other=40example=2Enet?=", "a@example.com")
+    assert "= ?utf-8?q?x=2C_other=40example=2Enet?= <a@example.com>" == text
+    assert text == str(make_header(decode_header(text)))
 
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=30))

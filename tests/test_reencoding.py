@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import edits, header, mime, reencoding
+from relay import edits, header, mailboxes, mime, reencoding
 from relay.model import Edit, EditKind
 from tests import messages
 
@@ -50,6 +50,71 @@ def test_a_long_field_is_folded() -> None:
 def test_what_stays(line: bytes) -> None:
     """A line that need not or cannot be folded stays: a line of white space alone would end the header for some."""
     assert line + b"\r\n" == reencoding.folded(line + b"\r\n")
+
+
+NARROW = ",".join(f"somebody.{number}@example.net" for number in range(130))
+
+
+@pytest.mark.parametrize("name", ["From", "Sender", "To", "Cc", "Reply-To"])
+def test_a_list_without_white_space_is_folded(name: str) -> None:
+    """Some programs write addresses with nothing behind the commas: there a space is added, and they are the same addresses."""
+    found = reencoding.folded(f"{name}: {NARROW}\r\nX-Narrow: {NARROW}\r\n".encode())
+    lines = found.split(b"\r\n")
+    assert 998 >= max(map(len, lines[:-2]))
+    assert f"X-Narrow: {NARROW}".encode() == lines[-2]
+    assert NARROW == header.first(found, name.lower()).decode().replace(", ", ",")
+    assert lines[0].startswith(f"{name}: somebody.0@example.net,".encode())
+
+
+def test_commas_that_part_nothing() -> None:
+    """Commas in quotes and comments are no places to fold."""
+    quoted = b'To: "' + b"a," * 300 + b'"<a@example.net>,(' + b"b," * 150 + b"(c,)" + b"d," * 40 + b")b@example.net," + b"c" * 500 + b"@x"
+    first, second, rest = reencoding.folded(quoted + b"\r\n").split(b"\r\n")
+    assert (b"<a@example.net>,", b"@x", b"") == (first[-16:], second[-2:], rest)
+    stays = b'To: "' + b"a," * 600 + b'"<a@example.net>\r\n'
+    assert stays == reencoding.folded(stays)
+
+
+@given(
+    st.lists(st.sampled_from(["a@example.net", ",", '"b, c"', "(d, (e))", "<f@example.org>", "x" * 200, "\\", '"', "(", " "]), max_size=60)
+)
+def test_folding_keeps_the_addresses(pieces: list[str]) -> None:
+    """Whatever stands in a list of addresses, folding it leaves the addresses that are read there."""
+    block = f"To: {''.join(pieces)}\r\n".encode()
+    before, after = (mailboxes.parse(header.first(one, "to").decode()) for one in (block, reencoding.folded(block)))
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("smime-signed", True),
+        ("smime-encrypted", True),
+        ("pgp-encrypted", True),
+        ("alternative", False),
+        ("empty-body", False),
+    ],
+)
+def test_what_is_sealed(name: str, expected: bool) -> None:
+    """Signed and encrypted mail is known by its parts."""
+    data = messages.BY_NAME[name].data
+    assert expected is reencoding.sealed(data, header.cut(data)[0], ())
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "expected"),
+    [
+        (b"application/octet-stream; name=smime.P7M", b"x", True),
+        (b"application/x-pkcs7-mime", b"x", True),
+        (b"multipart/mixed; boundary=b", b"--b\r\nContent-Type: multipart/signed; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--c--\r\n--b--", True),
+        (b"multipart/mixed; boundary=b", b"--b\r\n\r\nmultipart/signed\r\n" * 1001 + b"--b--", False),
+        (b"multipart/signed; boundary=b", b"--b\r\n\r\nx\r\n" * 1001 + b"--b--", True),
+    ],
+)
+def test_what_is_sealed_inside(content_type: bytes, body: bytes, expected: bool) -> None:
+    """A part that is signed counts too; of a message beyond a cap only the outermost part does."""
+    block = b"Content-Type: " + content_type + b"\r\n"
+    assert expected is reencoding.sealed(block + b"\r\n" + body + b"\r\n", block, ())
 
 
 @given(st.lists(st.tuples(st.sampled_from([b" ", b"\t", b"x", b"\r\n ", b",", "é".encode()]), st.integers(1, 1200)), max_size=12))

@@ -1,19 +1,21 @@
-"""One provider by two ways, `mode: auto`: its REST API for what that carries whole, its SMTP door for the rest.
+"""One provider by two ways, `mode: auto`: its REST API for what that carries whole, its SMTP door for the rest, and for what that
+carries better (`prefers`: one transaction for many recipients, in place of a request each) if it carries that at all.
 
-Promises: which way a recipient goes follows from the message and the settings alone, so that mail which may have been
-taken is tried again the same way; what neither way can carry is CannotCarry with the reasons of both. The API is the
+Promises: which way a recipient goes follows from the message, its envelope and the settings alone, so that mail which may have
+been taken is tried again the same way; what neither way can carry is CannotCarry with the reasons of both. The API is the
 provider's main way: its trouble is the provider's. Trouble of the SMTP door concerns only what goes by it: a PAUSE there
 becomes a CONFIG of the identity `mode=smtp`, which nothing that goes by the API uses, and a THROTTLE a RETRY, unless its
 words are about the account and so about both ways. Two more things keep the one from holding up the other: what goes by SMTP
 has at most half of the attempts under way, and who waits LINE seconds for its turn there makes room and is tried later; and a
 message by SMTP that is to decide whether a pause of the API is over asks the API first, because its own success would say nothing.
 
-Knows its two transports by the contract in base.py only, and of the API that it is a Rest (`refuses`).
+Knows its two transports by the contract in base.py only, and of the API that it is a Rest (`refuses`, `prefers`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +43,9 @@ class Api(Transport, Protocol):
 
     def refuses(self, job: Job) -> str:
         """Why the API takes no such recipient as the prepared job's; "" where it does."""
+
+    def prefers(self, job: Job) -> str:
+        """Why SMTP would carry the prepared job's message better; "" where it would not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,9 @@ class Auto:
                 return _Split(smtp=await self.smtp.prepare(job), why=str(by_api))
             except CannotCarry as by_smtp:
                 raise _neither(by_api.reasons, by_smtp.reasons, by_api.status) from by_smtp
+        if why := next(filter(None, map(self.api.prefers, parts)), ""):
+            with contextlib.suppress(CannotCarry):
+                return _Split(smtp=await self.smtp.prepare(job), why=why)
         reasons = {recipient: why for part in parts if (why := self.api.refuses(part)) for recipient in part.recipients}
         if not reasons:
             return _Split(parts)
@@ -239,8 +247,12 @@ def _of_one_way(outcome: Outcome, why: str) -> Outcome:
     return outcome
 
 
-def _neither(by_api: Iterable[str], by_smtp: Iterable[str], status: str) -> CannotCarry:
-    return CannotCarry([*(f"by API: {reason}" for reason in by_api), *(f"by SMTP: {reason}" for reason in by_smtp)], status)
+def _neither(by_api: Sequence[str], by_smtp: Sequence[str], status: str) -> CannotCarry:
+    """What speaks against both ways is said once."""
+    both = [reason for reason in by_api if reason in by_smtp]
+    api = [f"by API: {reason}" for reason in by_api if reason not in both]
+    smtp = [f"by SMTP: {reason}" for reason in by_smtp if reason not in both]
+    return CannotCarry([*both, *api, *smtp], status)
 
 
 def _recipients(parts: Iterable[Job]) -> list[Recipient]:

@@ -69,6 +69,21 @@ class Check:
     mend: str = ""
 
 
+LATER = "try again later"
+"""What a mend begins with where nothing could be told now, and only asking again helps."""
+
+
+def unanswered(what: str, said: str, status: int, url: str, *, own: bool) -> Check:
+    """The check of a question that was answered with something else: by HTTP status and whether it is an answer of the provider's
+    `own`. What passes by itself tells nothing; a page of another server in the provider's place fails."""
+    if status in (408, 429) or status >= 500:
+        trouble = "it asks to be asked less often" if status == 429 else "the provider, or what stands before it, has trouble now"
+        return Check(what, None, said, f"{LATER}: {trouble}")
+    if own:
+        return Check(what, None, said)
+    return Check(what, False, said, f"this is no answer of the API: check base_url ({url}), and what stands in between")
+
+
 class Transport(Protocol):
     """One configured provider, spoken to in one way."""
 

@@ -3,7 +3,8 @@
 Promises: certificate and host name are checked; no proxy, trust or login comes from the environment; no redirect is
 followed; nothing is sent twice; an answer is at most 1 MiB, undecoded; the whole exchange ends within `timeout`.
 HttpTrouble says how far it came, because that decides whether the message may have been taken: before the last piece
-of the body was handed over (`connect`, `tls`, `send`) it surely was not; after that (`answer`) nobody knows.
+of the body was handed over (`connect`, `tls`, `send`) it surely was not; after that (`answer`) nobody knows. Unless the
+status line was read and refuses the request (4xx): that is an answer, though the rest of it be cut, late or too large.
 Texts of exceptions and logs hold no header, body, path or query, and so no secret.
 
 Built on httpx's transport, one for each request under way: the shared pool of httpx costs 3.6 times the CPU at
@@ -33,13 +34,15 @@ _FIELD_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _MAX_DATE = 100  # characters
 _MAX_RETRY_AFTER = 86400.0  # seconds
+_OF_ANY_SERVER = frozenset({"content-type", "date", "retry-after", "x-request-id"})  # header fields that blame nobody
 
 Stage = Literal["connect", "tls", "send", "answer"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer. Header names are in lower case; `connect_s` ends where the body begins to leave."""
+    """A complete answer, or the refusal that an incomplete one is. Header names are in lower case; `connect_s` ends where the
+    body begins to leave."""
 
     status: int
     headers: Mapping[str, str]
@@ -124,11 +127,17 @@ class Http:
         self._ca_file = ca_file
         self._slots = asyncio.Semaphore(concurrency)
         self._idle: list[_Line] = []
+        self._answered = ""
 
     @property
     def remote(self) -> str:
         """`host[unknown]:port`: the other side before a connection told its address."""
         return net.remote(self._url.host, None, self._url.port or (443 if self._url.scheme == "https" else 80))
+
+    @property
+    def peer(self) -> str:
+        """`host[ip]:port` of the other side that answered last; `remote` where none did."""
+        return self._answered or self.remote
 
     def target(self, path: str) -> tuple[str, str]:
         """(Host field, path) of a request to `path` below the base URL, as they will be sent: what a signature covers."""
@@ -147,11 +156,14 @@ class Http:
         async with self._slots:
             line = self._idle.pop() if self._idle else self._open()
             try:
-                answer = await self._exchange(line, request)
+                answer, whole = await self._exchange(line, request)
             except BaseException:
                 await line.transport.aclose()
                 raise
-            self._idle.append(line)
+            if whole:
+                self._idle.append(line)
+            else:
+                await line.transport.aclose()
             return answer
 
     async def aclose(self) -> None:
@@ -182,35 +194,45 @@ class Http:
         except OSError as error:
             raise HttpTrouble("tls", f"cannot use ca_file: {net.reason(error)}", self.remote) from error
 
-    async def _exchange(self, line: _Line, request: httpx.Request) -> Answer:
+    async def _exchange(self, line: _Line, request: httpx.Request) -> tuple[Answer, bool]:
+        """The answer, and whether it is complete."""
         started = time.monotonic()
         body = request.stream
         assert isinstance(body, _Body)
+        text = bytearray()
+        response: httpx.Response | None = None
+        trouble: HttpTrouble | None = None
         try:
             async with asyncio.timeout(self._timeout):
                 response = await line.transport.handle_async_request(request)
                 try:
-                    line.remote = self._peer(response)
-                    text = await self._read(response, line.remote)
+                    line.remote = self._answered = self._peer(response)
+                    await self._read(response, text, line.remote)
                 finally:
                     await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            raise HttpTrouble(_stage(body, error), _words(body, error), line.remote) from error
+        except (HttpTrouble, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+            trouble = error if isinstance(error, HttpTrouble) else HttpTrouble(_stage(body, error), _words(body, error), line.remote)
+            if response is None or response.status_code // 100 != 4:
+                raise trouble from (None if trouble is error else error)
         now = time.monotonic()
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-        return Answer(response.status_code, fields, text, line.remote, body.begun - started, now - body.begun)
+        if trouble:
+            # What there is of it is neither read nor shown: half a text, or a code without its text, might say something else, and
+            # half of a token that it quotes would not be known for one.
+            text[:] = f"(incomplete: {trouble.text.rpartition(': ')[2]})".encode()
+            fields = {name: value for name, value in fields.items() if name in _OF_ANY_SERVER}
+        answer = Answer(response.status_code, fields, bytes(text), line.remote, body.begun - started, now - body.begun)
+        return answer, trouble is None
 
     def _peer(self, response: httpx.Response) -> str:
         peer = response.extensions["network_stream"].get_extra_info("server_addr")
         return net.remote(self._url.host, peer, self._url.port or 443)
 
-    async def _read(self, response: httpx.Response, remote: str) -> bytes:
-        text = bytearray()
+    async def _read(self, response: httpx.Response, text: bytearray, remote: str) -> None:
         async for piece in response.aiter_raw():
             text += piece
             if len(text) > MAX_ANSWER:
                 raise HttpTrouble("answer", f"answer larger than {MAX_ANSWER} octets", remote)
-        return bytes(text)
 
 
 def _stage(body: _Body, error: Exception) -> Stage:
@@ -226,8 +248,8 @@ def _words(body: _Body, error: Exception) -> str:
     where = {
         "connect": "cannot connect",
         "tls": "cannot connect",
-        "send": "connection failed before the message was sent",
-        "answer": "no complete answer after the message was sent",
+        "send": "connection failed before the request was sent",
+        "answer": "no complete answer after the request was sent",
     }
     why = "cut, or not HTTP" if isinstance(error, httpx.ProtocolError) else net.reason(error)
     return f"{where[_stage(body, error)]}: {why}"

@@ -12,8 +12,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+SES_USUAL = ("amazonaws.com", "api.aws")
+SES_PARTITIONS: Mapping[str, tuple[str, str]] = {
+    "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    "eusc-": ("amazonaws.eu", "api.amazonwebservices.eu"),
+    "us-iso-": ("c2s.ic.gov", "api.aws.ic.gov"),
+    "us-isob-": ("sc2s.sgov.gov", "api.aws.scloud"),
+    "eu-isoe-": ("cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+    "us-isof-": ("csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+}
+"""How a region of AWS begins -> the suffix of its endpoints, and of those that are reached by IPv6 too; SES_USUAL for all others.
+botocore 1.44, partitions, 2026-11."""
 _MEGABYTE = 1024 * 1024
 _MAILTRAP_PORTS = (587, 25, 2525, 465)  # its pages do not agree about 465
 _BROADCASTS = frozenset({"broadcast", "broadcasts"})
@@ -58,7 +70,6 @@ def ses(
     tenant: str = "",
 ) -> Preset:
     """Amazon SES in one region. The password is `smtp_password`, else the one derived from `secret_access_key`."""
-    suffix = ".cn" if region.startswith("cn-") else ""
     defaults = (
         ("X-SES-CONFIGURATION-SET", configuration_set),
         ("X-SES-SOURCE-ARN", identity_arn),
@@ -66,7 +77,7 @@ def ses(
         ("X-SES-TENANT", tenant),  # as client libraries send it; no page of Amazon's names it (2026-11)
     )
     return Preset(
-        host=f"email-smtp.{region}.amazonaws.com{suffix}",
+        host=f"email-smtp.{region}.{ses_suffixes(region)[0]}",
         username=access_key_id.strip(),
         password=smtp_password.strip() or ses_smtp_password(secret_access_key.strip(), region),
         dialect="ses",
@@ -75,6 +86,11 @@ def ses(
         max_recipients=50,
         max_size=40 * _MEGABYTE,
     )
+
+
+def ses_suffixes(region: str) -> tuple[str, str]:
+    """What the names of a region's servers end with: by IPv4, and by IPv6 too."""
+    return next((suffixes for start, suffixes in SES_PARTITIONS.items() if region.startswith(start)), SES_USUAL)
 
 
 def mailtrap(stream: str, token: str = "", username: str = "", password: str = "") -> Preset:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from relay import address, edits, fidelity, header, mime
+from relay import address, directives, edits, fidelity, header, mime
 from relay.directives import Directives
 from relay.errors import CannotCarry
 from relay.fidelity import Addressed, Attachment, Loss
@@ -29,6 +29,7 @@ NOT_SENT = frozenset(
     | {"dkim-signature", "domainkey-signature", "authentication-results", "resent-bcc", "from ", " ", ""}
 )
 _NOT_SENT_PREFIXES = ("content-", "arc-", "x-google-", *edits.CONTROL_PREFIXES)
+A_FEW = 5  # recipients whom no field shows; where more have a request each, SMTP, which carries 50 and more at once, is better
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -37,7 +38,7 @@ class Payload:
     """One request. `content` is its JSON object without the recipients and without the opening brace, shared by all requests of
     a message; `opening` comes before it and names the recipients, `closing` after it. `uses` names what of the account may be
     misconfigured ({"domain": "example.com"}). Requests of one `kind` may go in one batch. One with a `refusal`, which says why
-    the provider takes no such recipient, is never sent."""
+    the provider takes no such recipient, is never sent. `by_smtp` says why the provider's SMTP door would carry the message better."""
 
     path: str
     addressed: Addressed
@@ -48,6 +49,7 @@ class Payload:
     kind: str = ""
     losses: tuple[Loss, ...] = ()
     refusal: str = ""
+    by_smtp: str = ""
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ class Draft(ABC):
     mailbox: ClassVar[re.Pattern[str]]  # what its API takes as an address, with the domain as A-labels
     blocked: ClassVar[frozenset[str]] = frozenset()  # endings of files that it refuses
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields, beyond NOT_SENT, that are not handed over as they are
+    bcc_alone: ClassVar[bool] = False  # whether a request may have neither To nor Cc
 
     def __init__(
         self, message: bytes, block: bytes, changes: Sequence[Edit], asked: Directives, *, on_loss: Literal["refuse", "warn"], max_size: int
@@ -85,6 +88,8 @@ class Draft(ABC):
         self.reasons = list(asked.refused)
         self.losses = [*self.rebuilt.losses, *(Loss("cosmetic", what) for what in asked.ignored)]
         self.domain = ""  # of the From address
+        self.by_smtp = ""  # why the provider's SMTP door would carry the message better
+        self._shown = {address.key(box.address) for name in ("to", "cc") for box in fidelity.mailboxes_in(self.block, name)}
         self._strict = on_loss == "refuse"
         self._max_size = max_size
         self._too_big = False
@@ -116,7 +121,31 @@ class Draft(ABC):
 
     def addressed(self, recipients: Sequence[str], *, limit: int, apart: bool) -> tuple[Addressed, ...]:
         """Who is in which request; one whom the API does not take has a request of his own."""
-        return fidelity.address(self.block, recipients, limit=limit, alone=lambda one: apart or not self.takes(one))
+        return fidelity.address(
+            self.block, recipients, limit=limit, alone=lambda one: apart or not self.takes(one), bcc_alone=self.bcc_alone
+        )
+
+    def weigh(self, everybody: Sequence[str], *, limit: int) -> None:
+        """Find what speaks against many requests for one message. Counts by the header and all whom the message was accepted for, so
+        that it goes the same way again whoever is left."""
+        self.by_smtp = self.by_smtp or self._scattered(everybody, limit)
+
+    def _scattered(self, everybody: Sequence[str], limit: int) -> str:
+        if len(self._shown) > limit:
+            return f"To and Cc show {len(self._shown)} addresses, and {self.name} takes {limit} in a request"
+        taken = [address.key(one) for one in everybody if self.takes(one)]
+        hidden = sum(one not in self._shown for one in taken)
+        singly = max(0, len(taken) - limit) if len(taken) > hidden else hidden
+        if self.bcc_alone or singly <= A_FEW:
+            return ""
+        return f"{singly} recipients whom no field shows would have a request each"
+
+    def leave_out(self, *taken: str) -> None:
+        """Losses for what is asked for and is not among the directives `taken`."""
+        for what in directives.left_out(self.asked, *taken):
+            self.lose(what)
+        if unlisted := directives.unlisted(self.asked):
+            self.lose(unlisted, "hard")
 
     def author(self) -> Mailbox:
         """The one From address; several are a hard loss."""
@@ -189,8 +218,8 @@ class Draft(ABC):
         refusals = ["" if all(map(self.takes, request.recipients)) else refusal for request in addressed]
         if all(refusals):
             self.refuse(refusal)
-        shown = {address.key(box.address) for name in ("to", "cc") for box in fidelity.mailboxes_in(self.block, name)}
-        if len(addressed) > 1 or shown - {address.key(recipient) for recipient in addressed[0].recipients}:
+        several = len(addressed) > 1 and bool(self._shown or not self.bcc_alone)
+        if several or self._shown - {address.key(recipient) for recipient in addressed[0].recipients}:
             self.lose("To and Cc show only the recipients of each request")
         if self._strict:
             self.reasons += [loss.what for loss in self.losses if loss.grade == "hard"]
@@ -198,7 +227,7 @@ class Draft(ABC):
             content = members({name: value for name, value in fields.items() if value is not None and value != "" and value != []})
             losses = tuple(dict.fromkeys(self.losses))
             requests = tuple(
-                Payload(path, request, self.opening(request), content, closing, uses, kind, losses, refused)
+                Payload(path, request, self.opening(request), content, closing, uses, kind, losses, refused, self.by_smtp)
                 for request, refused in zip(addressed, refusals, strict=True)
             )
             largest = max(request.body().size for request in requests)

@@ -5,7 +5,8 @@ code of a rate limit, and an unverified sender with that of a message nobody wan
 codes, only where the reply begins so: a refusal of the message may quote the message. What has no row here is judged by
 relay/verdicts.py. Pure; nothing here raises.
 Amazon SES developer guide 2026-11 ("Amazon SES SMTP issues", "SMTP response codes returned by Amazon SES"); Mailtrap docs
-2026-11 ("Sending limits", FAQs, "From header domain mismatch", sandbox); Postmark's authentication reply as seen.
+2026-11 ("Sending limits", FAQs, "From header domain mismatch", sandbox); Postmark's authentication reply as seen. Paubox documents
+none (2026-11): its rows are words that no refusal of a message begins with.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Literal
 from relay import address
 from relay.model import Verdict
 
-Kind = Literal["", "domain", "configuration_set"]
+Kind = Literal["", "domain", "configuration_set", "tenant"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """What a reply means. `status` is an enhanced status code; `kind` is what a CONFIG finding is about; `mend` has blanks for
-    it: {domain}, {configuration_set}."""
+    it: {domain}, {configuration_set}, {tenant}."""
 
     verdict: Verdict
     status: str
@@ -39,6 +40,8 @@ _UNVERIFIED = Row(
     "domain",
     "verify {domain} (or the sender's address) in this region: SES console, Identities; each region verifies for itself",
 )
+_BEGINS = r"(?:(?:Message rejected|Transaction failed): )?"
+_STOPPED = r"Sending (?:is )?(?:paused|suspended|disabled|shut down)"
 _SES: Sequence[tuple[str, Row]] = (
     (
         r"Throttling failure: Daily message quota exceeded",
@@ -51,11 +54,29 @@ _SES: Sequence[tuple[str, Row]] = (
     (r"Throttling failure|Maximum (?:\S+ )*sending rate exceeded|Too many concurrent SMTP connections", _RATE),
     (r"Message rejected: Email address is not verified", _UNVERIFIED),
     (
-        r"(?:Message rejected: )?Sending (?:paused|suspended) for this account",
+        rf"{_BEGINS}{_STOPPED} for (?:the |this )?tenant",
+        Row(
+            Verdict.CONFIG,
+            "4.7.0",
+            "tenant",
+            "sending is paused for tenant {tenant}: look at its reputation and resume it (SES console, Tenants)",
+        ),
+    ),
+    (
+        rf"{_BEGINS}(?:the )?(?:resource|identit|configuration set|template)(?s:.{{0,300}}?)\bnot associated with (?:the |this )?tenant",
+        Row(
+            Verdict.CONFIG,
+            "4.7.1",
+            "tenant",
+            "associate what the reply names with tenant {tenant}: all that a mail uses must belong to it (SES console, Tenants)",
+        ),
+    ),
+    (
+        rf"{_BEGINS}{_STOPPED} for (?:this|the|your) account",
         Row(Verdict.PAUSE, "4.7.0", mend="sending is stopped for the account: look at the SES console and the account's mail from Amazon"),
     ),
     (
-        r"(?:Message rejected: )?Sending (?:paused|suspended) for (?:the )?configuration set",
+        rf"{_BEGINS}{_STOPPED} for (?:the )?configuration set",
         Row(
             Verdict.CONFIG,
             "4.7.0",
@@ -64,7 +85,7 @@ _SES: Sequence[tuple[str, Row]] = (
         ),
     ),
     (
-        r"(?:(?:Message rejected|Transaction failed): )?Configuration set \S+ does not exist",
+        rf"{_BEGINS}Configuration set \S+ does not exist",
         Row(
             Verdict.CONFIG,
             "4.3.5",
@@ -73,11 +94,20 @@ _SES: Sequence[tuple[str, Row]] = (
         ),
     ),
     (
+        r"Access denied(?s:.{0,400}?):identity/",  # of one sender: it must not stop the others
+        Row(
+            Verdict.CONFIG,
+            "4.7.1",
+            "domain",
+            "allow ses:SendRawEmail for the identity of {domain} to the owner of the key (docs/providers/smtp.md)",
+        ),
+    ),
+    (
         r"Access denied",
         Row(
             Verdict.PAUSE,
             "4.7.1",
-            mend="allow ses:SendRawEmail for the sender's identity to the owner of the key (docs/providers.md, by SMTP)",
+            mend="allow ses:SendRawEmail for the sender's identity to the owner of the key (docs/providers/smtp.md)",
         ),
     ),
     (
@@ -120,6 +150,10 @@ _MAILTRAP: Sequence[tuple[str, Row]] = (
         ),
     ),
     (
+        r"(?:Your )?account (?:is|has been) (?:banned|blocked|suspended|disabled)\b",
+        Row(Verdict.PAUSE, "4.7.0", mend="Mailtrap does not let this account send: ask its support"),
+    ),
+    (
         r"Sending from domain (?:\S+ )?is not allowed",
         Row(Verdict.CONFIG, "4.7.1", "domain", "add {domain} as a sending domain at Mailtrap and verify it; a subdomain counts for itself"),
     ),
@@ -128,19 +162,33 @@ _MAILTRAP: Sequence[tuple[str, Row]] = (
         Row(Verdict.CONFIG, "4.7.1", "domain", "the envelope sender and the From field must both be at {domain}, as Mailtrap verified it"),
     ),
 )
+# Paubox documents no reply of its server: what begins like trouble with the account or the domain is not the sender's.
+_PAUBOX: Sequence[tuple[str, Row]] = (
+    (r"(?:[\w'-]+ ){0,2}rate limit|too many (?:messages|emails|connections|requests)\b", _RATE),
+    (
+        r"(?:your |the |this )?(?:account|organization|api key|subscription)\b.{0,40}"
+        r"\b(?:suspended|disabled|deactivated|inactive|expired|revoked)\b"
+        r"|(?:your |the |this )?(?:monthly|daily|plan|account|sending) (?:\w+ )?(?:quota|limit)\b",
+        Row(Verdict.PAUSE, "4.7.0", mend="Paubox does not let the account send: look at its plan and its API key there"),
+    ),
+    (
+        r"(?:[\w'-]+ ){0,2}(?:sender|from|domain)\b.{0,80}\b(?:not (?:been )?(?:verified|authorized|allowed)|unverified|unauthorized)\b",
+        Row(Verdict.CONFIG, "4.7.1", "domain", "verify the domain {domain} in Paubox (Email API > Settings)"),
+    ),
+)
 _POSTMARK: Sequence[tuple[str, Row]] = (
     (
         r"(?:Error: )?authentication failed",
         Row(
             Verdict.PAUSE,
             "4.7.8",
-            mend="check the token (Postmark, Servers > API Tokens), and that SMTP is switched on for it",
+            mend="check the token (Postmark, Servers > API Tokens), or smtp_access_key and smtp_secret_key; SMTP must be switched on",
         ),
     ),
 )
 _TABLES: Mapping[str, Sequence[tuple[re.Pattern[str], Row]]] = {
     dialect: [(re.compile(pattern, re.IGNORECASE), row) for pattern, row in rows]
-    for dialect, rows in {"ses": _SES, "mailtrap": _MAILTRAP, "postmark": _POSTMARK}.items()
+    for dialect, rows in {"ses": _SES, "mailtrap": _MAILTRAP, "paubox": _PAUBOX, "postmark": _POSTMARK}.items()
 }
 _BEFORE_MAIL_ONLY = "Temporary"  # the same words at a later stage are about the message
 _CODES = re.compile(r"\s*(?:[45]\.\d{1,3}\.\d{1,3}\s+)?")

@@ -18,17 +18,17 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import Generic, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 from relay import verdicts
 from relay.fidelity import Loss
-from relay.model import Job, Outcome, Scope, Verdict
+from relay.model import Edit, Job, Outcome, Scope, Verdict
 from relay.transports.base import Batching, Check, Outcomes, Preview, Share
 from relay.transports.bodies import Body
 from relay.transports.http import Http, HttpTrouble
 
 _APART = 1000  # messages remembered to be sent apart; one that is forgotten, or a restart, costs a further request
-_IN_THREAD = 256 * 1024  # octets; a message above this is built beside the event loop
+_IN_THREAD = 64 * 1024  # octets; a message above this is built beside the event loop, which it would hold up for 7 ms and more
 
 
 class Request(Protocol):
@@ -83,7 +83,52 @@ class Settings(Protocol):
         """How many messages a request may carry."""
 
 
+def unreachable(trouble: HttpTrouble, otherwise: str) -> str:
+    """What to do where there was no connection: a refused certificate is no fault of the network. `otherwise` is the mend of the rest.
+
+    By the words of OpenSSL 3.0 to 3.5 (X509_verify_cert_error_string)."""
+    host, said = trouble.remote.partition("[")[0], trouble.text
+    if "certificate not accepted" not in said:
+        return otherwise
+    if "mismatch" in said:
+        return f"the certificate is another host's than {host}: check base_url, and whether a proxy stands in between"
+    if "expired" in said or "not yet valid" in said:
+        return f"the certificate of {host} is not valid at this time: check this host's clock (timedatectl); else it is theirs to renew"
+    return (
+        f"the certificate of {host} is not of an authority that this system trusts: where a proxy stands in between, put its authority "
+        "into the system's certificates (update-ca-certificates) and restart relay; ca_file is for SMTP only"
+    )
+
+
 R = TypeVar("R", bound=Request)
+
+
+class Outgoing(TypedDict):
+    """What a provider's payload function is told of a job beside the message itself."""
+
+    block: bytes
+    queue_id: str
+    recipients: Sequence[str]
+    changes: Sequence[Edit]
+    listener: str
+    apart: bool
+
+
+def outgoing(job: Job, *, apart: bool) -> Outgoing:
+    """The job as arguments of a payload function; with `apart` each recipient has a request of his own."""
+    return Outgoing(
+        block=job.message.header,
+        queue_id=job.queue_id,
+        recipients=[recipient.address for recipient in job.recipients],
+        changes=job.edits,
+        listener=job.listener,
+        apart=apart,
+    )
+
+
+def everybody(job: Job) -> Sequence[str]:
+    """All recipients of the envelope, those of other jobs too."""
+    return [recipient.address for recipient in job.envelope.recipients]
 
 
 class Rest(ABC, Generic[R]):
@@ -150,6 +195,10 @@ class Rest(ABC, Generic[R]):
         """Why the API takes no such recipient as the prepared job's; "" where it does."""
         return self._request(job).refusal
 
+    def prefers(self, job: Job) -> str:
+        """Why the provider's SMTP door, where there is one, would carry the prepared job's message better; "" where it would not."""
+        return ""
+
     def share(self, job: Job) -> Share | None:
         """What the job's request takes of a batch."""
         request = self._request(job)
@@ -170,9 +219,11 @@ class Rest(ABC, Generic[R]):
     async def probe(self) -> Sequence[Check]:
         """By `look`."""
         try:
-            return [Check("connect", True, self._http.remote), *await self.look()]
+            found = await self.look()
+            peer = self._http.peer
+            return [Check("connect", True if peer != self._http.remote else None, peer), *found]
         except HttpTrouble as trouble:
-            return [Check("connect", False, trouble.text, self._unreachable)]
+            return [Check("connect", False, trouble.text, unreachable(trouble, self._unreachable))]
 
     async def aclose(self) -> None:
         """Close idle connections."""
@@ -220,7 +271,7 @@ class Rest(ABC, Generic[R]):
 
     def _lost(self, request: R, trouble: HttpTrouble) -> Mapping[str, Outcome]:
         verdict = verdicts.http_lost(trouble.stage)
-        mend = self._unreachable if verdict is Verdict.PAUSE else ""
+        mend = unreachable(trouble, self._unreachable) if verdict is Verdict.PAUSE else ""
         outcome = Outcome(verdict, verdicts.status(verdict), trouble.text, trouble.remote, own=True, mend=mend)
         return dict.fromkeys(request.recipients, outcome)
 

@@ -1,8 +1,10 @@
 """Header fields that Amazon SES takes only once: by its API it refuses a message with two of them, and by SMTP as well.
 
 Of such fields the first goes along, which is the one that readers of mail show. Two From or two Sender fields would be a
-question of who is speaking: that is nobody's to decide here. Pure; nothing here raises.
-Amazon SES developer guide 2026-11, "Amazon SES header fields"; its refusal reads `Duplicate header 'X'.`
+question of who is speaking: that is nobody's to decide here. A line of the header that begins with its colon is refused too, and
+is left out. Pure; nothing here raises.
+Amazon SES developer guide 2026-11, "Amazon SES header fields"; its refusals read `Duplicate header 'X'.` and `Empty header names
+are illegal`.
 """
 
 from __future__ import annotations
@@ -35,17 +37,24 @@ class Reduced:
 
 
 def reduced(block: bytes) -> Reduced:
-    """The header block with the first of each field that may stand once; the same octets where none stands twice."""
+    """The header block with the first of each field that may stand once, and without lines that lack a name; the same octets where
+    all is well."""
     kept: list[bytes] = []
     count: dict[str, int] = {}
+    nameless = False  # the line before was left out, and with it go those that continue it
+    lost: tuple[str, ...] = ()
     for name, whole in header.fields(block):
+        nameless = not name and (whole.lstrip(b" \t").startswith(b":") or (nameless and whole[:1] in (b" ", b"\t")))
+        if nameless:
+            lost = ("a line of the header without a name is left out",)
+            continue
         if name in FIELDS:
             count[name] = count.get(name, 0) + 1
         if count.get(name, 0) < 2:
             kept.append(whole)
     more = {name: number for name, number in count.items() if number > 1}
     return Reduced(
-        b"".join(kept) if more else block,
+        b"".join(kept) if more or lost else block,
         tuple(f"there are {number} {name.title()} fields" for name, number in more.items() if name in _SENDERS),
-        tuple(f"of {number} {name.title()} fields only the first goes along" for name, number in more.items() if name not in _SENDERS),
+        (*(f"of {number} {name.title()} fields only the first goes along" for name, number in more.items() if name not in _SENDERS), *lost),
     )

@@ -16,13 +16,14 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.header import Header
-from typing import Never
 
 from relay import directives, header
 from relay.directives import Directives
 
 QUEUE_ID = "relay-id"
 """The name under which our queue id goes to a provider: message tag, metadata key or custom variable."""
+
+SEALED = "tracking is left out: it would break what is signed or encrypted"
 
 MAX_VARIABLES = 1000  # octets of X-MT-Custom-Variables; a longer one is ignored as a whole
 MAX_CATEGORY = 255  # characters, of Mailtrap's
@@ -37,6 +38,7 @@ _FOLD = 900  # octets from which on a field of ours is folded
 _PREFIXES = {"ses": "x-ses-", "postmark": "x-pm-", "mailtrap": "x-mt-"}
 # Spellings in use that Postmark does not read.
 _RESPELT = {"x-pm-track-opens": "X-PM-TrackOpens", "x-pm-track-links": "X-PM-TrackLinks"}
+_TRACKING = frozenset({"true", "false", *map(str.lower, directives.LINK_TRACKING)})  # what Postmark reads
 _METADATA = "x-pm-metadata-"
 _TAGS, _VARIABLES = "x-ses-message-tags", "x-mt-custom-variables"
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_-]")
@@ -65,6 +67,11 @@ class Stamped:
         return header.text(header.first(self.fields, "x-ses-configuration-set"))
 
     @property
+    def tenant(self) -> str:
+        """The tenant of Amazon SES that they name, or ""."""
+        return header.text(header.first(self.fields, "x-ses-tenant"))
+
+    @property
     def contact_list(self) -> bool:
         """Whether they ask Amazon SES to manage subscriptions by a contact list."""
         return bool(header.first(self.fields, "x-ses-list-management-options"))
@@ -80,12 +87,14 @@ def stamp(
     streams: Mapping[str, str] | None = None,
     stream: str = "",
     eight_bit: bool = True,
+    sealed: bool = False,
 ) -> Stamped:
     """The control fields for a message that came with header block `block`.
 
     `obeyed` are the dialects that count; `streams` is as for directives.stream, `stream` the one that the door leads to where a
     field cannot choose. `defaults` stand where the app says nothing else. Fields with lines that no server takes, or with 8-bit
-    octets where these may not leave (`eight_bit`), are left out.
+    octets where these may not leave (`eight_bit`), are left out. `sealed`: the message is signed or encrypted, so that tracking, which
+    rewrites its texts, would break it.
     """
     prefix = _PREFIXES.get(dialect, "") if dialect in obeyed else ""
     own = [(name, whole) for name, whole in header.fields(block) if prefix and name.startswith(prefix)]
@@ -98,6 +107,8 @@ def stamp(
     if translate:
         stamper.choose_stream(streams or {}, stream)
         translate()
+        if sealed and dialect == "postmark":
+            stamper.leave_untouched(defaults)
     elif dialect == "paubox":
         stamper.put("X-Relay-Id", queue_id)
     return stamper.stamped(defaults)
@@ -118,7 +129,10 @@ class _Stamper:
         # What is wrong with the provider's own fields is for the provider: they leave as they came.
         others = [what for what in asked.ignored if not (prefix and what.startswith(prefix))]
         unknown = tuple(name for name in asked.unknown if not (prefix and name.startswith(prefix)))
-        self._losses = [*others, *directives.left_out(replace(asked, unknown=unknown), *_TAKEN.get(dialect, ()))]
+        taken = _TAKEN.get(dialect, ())
+        if "list_management" not in taken and (unlisted := directives.unlisted(asked)):
+            self._reasons.append(unlisted)
+        self._losses = [*others, *directives.left_out(replace(asked, unknown=unknown), "list_management", *taken)]
 
     def take(self, own: Sequence[tuple[str, bytes]], spoilt: Iterable[str]) -> None:
         """The app's own fields, and the names of those that cannot leave."""
@@ -127,7 +141,9 @@ class _Stamper:
         self._losses += (f"the control header {name} is left out: no server takes its octets" for name in spoilt)
 
     def stamped(self, defaults: Sequence[tuple[str, str]]) -> Stamped:
-        """All that leaves, the defaults on top."""
+        """All that leaves, the defaults on top: also in place of a field that says nothing, as by the API."""
+        set_by_default = {name.lower() for name, _ in defaults}
+        self._drop(*(name for name in set_by_default if not any(map(header.text, self._named(name)))))
         given = {name for name, _ in self._fields}
         added = [f"{name}: {value}\r\n".encode() for name, value in defaults if name.lower() not in given]
         fields = b"".join((*added, *(whole for _, whole in self._fields)))
@@ -214,12 +230,13 @@ class _Stamper:
         tag = [("category", asked.tag)] if asked.tag and self._theirs("tag") and asked.tag not in categories else []
         found: dict[str, str] = {}
         for key, value in (*tag, *self._further(asked.metadata)):
-            name, text = (_NOT_IN_TAGS.sub("_", given)[:MAX_SES_TAG] for given in (key, value))
-            if not text or name.lower() in found:
+            name, text = (_NOT_IN_TAGS.sub("_", given) for given in (key, value))
+            if not text or name[:MAX_SES_TAG].lower() in found:
                 self._losses.append(f"message tag {key[:40]!r} is left out")
                 continue
             if (name, text) != (key, value):
                 self._losses.append(f"message tag {key[:40]!r} is written with letters, digits, _ and - only")
+            name, text = (self._cut(f"message tag {key[:40]!r}", one, MAX_SES_TAG) for one in (name, text))
             found[name.lower()] = f"{name}={text}"
         return found
 
@@ -232,7 +249,7 @@ class _Stamper:
         further = dict(self._further(self._asked.besides_tag))
         try:
             own = self._own_variables()
-        except (ValueError, RecursionError):  # left to Mailtrap
+        except ValueError:  # left to Mailtrap
             self._losses += [f"variable {key[:40]!r} is left out: X-MT-Custom-Variables is not one JSON object" for key in further]
             return
         replaced = {key.lower() for key in further}
@@ -245,13 +262,12 @@ class _Stamper:
 
     def _own_variables(self) -> dict[str, object]:
         """The app's own object. Raises ValueError where there is another thing, or JSON could not say it again."""
-        found = self._named(_VARIABLES)
+        found = [value for value in self._named(_VARIABLES) if value]
         if len(found) > 1 or (found and len(found[0]) > _MOST):
             raise ValueError("not one object, or a very large one")
-        variables = json.loads(found[0], parse_constant=_no_constant) if found else {}
+        variables = directives.loaded(found[0]) if found else {}
         if not isinstance(variables, dict):
             raise ValueError("no object")
-        _pieces(variables)
         return variables
 
     def _variables_within(self, wanted: Mapping[str, object]) -> dict[str, object]:
@@ -280,15 +296,25 @@ class _Stamper:
         ]
         if asked.tag and (self._theirs("tag") or len(asked.tag) > MAX_POSTMARK_TAG):
             self.put("X-PM-Tag", self._cut("the tag", asked.tag, MAX_POSTMARK_TAG))
-        if asked.track_opens is not None and self._theirs("track_opens"):
-            self.put("X-PM-TrackOpens", str(asked.track_opens).lower())
-        if asked.track_links and self._theirs("track_links"):
-            self.put("X-PM-TrackLinks", asked.track_links)
+        opens = "" if asked.track_opens is None else str(asked.track_opens).lower()
+        for directive, name, chosen in (("track_opens", "X-PM-TrackOpens", opens), ("track_links", "X-PM-TrackLinks", asked.track_links)):
+            odd = any(header.text(value).lower() not in _TRACKING for value in self._named(name.lower()))
+            if chosen and (odd or self._theirs(directive)):  # `yes`, say, which is understood by the API, and not in Postmark's page
+                self.put(name, chosen)
         keys = self._postmark_metadata()
         if "x-pm-keepid" not in given:
             self.put("X-PM-KeepID", "true")
         if len(keys) < MAX_METADATA and QUEUE_ID not in keys:
             self.put(f"X-PM-Metadata-{QUEUE_ID}", self._queue_id)
+
+    def leave_untouched(self, defaults: Sequence[tuple[str, str]]) -> None:
+        """No tracking, whatever the app, the configuration or the server's own setting say."""
+        off = {"X-PM-TrackOpens": "false", "X-PM-TrackLinks": "None"}
+        configured = any(value not in ("", off[name]) for name, value in defaults if name in off)
+        if configured or self._asked.track_opens or self._asked.track_links not in ("", "None"):
+            self._losses.append(SEALED)
+        for name, value in off.items():
+            self.put(name, value)
 
     def _postmark_metadata(self) -> set[str]:
         """Bring the metadata within Postmark's limits, the app's own first: what is beyond them it would drop together with the
@@ -335,7 +361,7 @@ def _worded(name: str, text: str) -> str:
 
 
 def _pieces(variables: Mapping[str, object]) -> list[str]:
-    """A JSON object, cut after each comma. Raises ValueError for what JSON cannot say (1e999 is read as infinity)."""
+    """A JSON object, cut after each comma."""
     return json.dumps(variables, separators=("\n", ":"), allow_nan=False).split("\n")  # JSON text holds no line end
 
 
@@ -355,7 +381,3 @@ def _field(name: str, pieces: Sequence[str], joint: str) -> bytes:
 
 def _fits(whole: bytes) -> bool:
     return all(len(line) <= header.MAX_LINE for line in whole.split(b"\r\n"))
-
-
-def _no_constant(name: str) -> Never:
-    raise ValueError(f"{name} is not JSON")

@@ -29,8 +29,14 @@ WHY = "an invitation would become a file"
 DAVE = "dave@example.net"
 
 
+MANY = "would have a request each"
+
+
 class Api(FakeTransport):
-    """Carries no mail from the calendar."""
+    """Carries no mail from the calendar, and that to four and more less well than SMTP would."""
+
+    def prefers(self, job: Job) -> str:
+        return MANY if len(job.envelope.recipients) > 3 else ""
 
     async def prepare(self, job: Job) -> Sequence[Job]:
         if CALENDAR.encode() in job.message.header:
@@ -129,6 +135,27 @@ async def test_a_recipient_that_neither_takes_is_refused_alone() -> None:
         await transport.prepare(job(CAROL))
 
 
+async def test_what_smtp_carries_better_goes_by_smtp() -> None:
+    """With its reason; and by the API where SMTP cannot carry it at all."""
+    several = [BOB, CAROL, DAVE, "erin@example.net"]
+    transport, api, door = both()
+    assert [(tuple(several), MANY)] == [(one.recipients, one.why) for one in await transport.preview(job(*several))]
+    assert set(several) == (await carried(transport, job(*several))).keys()
+    assert ([], [tuple(several)]) == (api.seen, door.seen)
+    transport, api, door = both(smtp_refuses="a template is asked for")
+    assert [""] == [one.why for one in await transport.preview(job(*several))]
+    assert set(several) == (await carried(transport, job(*several))).keys()
+    assert ([tuple(several)], []) == (api.seen, door.seen)
+
+
+async def test_a_reason_of_both_ways_is_told_once() -> None:
+    """Before those of one way."""
+    transport, _, _ = both(smtp_refuses=WHY)
+    with pytest.raises(CannotCarry) as raised:
+        await transport.prepare(invitation())
+    assert (WHY,) == raised.value.reasons
+
+
 async def test_the_way_follows_from_the_message() -> None:
     """Prepared again and again, by this object or the one after a restart, each recipient goes the same way."""
     declines = {CAROL: "a quoted local part"}
@@ -169,6 +196,17 @@ async def test_signed_mail_arrives_octet_for_octet() -> None:
                 assert {Verdict.OK} == {outcome.verdict for outcome in (await transport.attempt([part])).values()}
     assert isinstance(server, SmtpServer)
     assert [SIGNED] == [mail.message for mail in server.mails]
+
+
+@pytest.mark.parametrize(("shown", "by_smtp"), [(50, False), (51, True)])
+async def test_mail_to_many_goes_in_few_transactions(shown: int, by_smtp: bool) -> None:
+    """By a provider's real halves: more than its API takes, of those whom the header shows, go by SMTP, and so does who is left of them."""
+    many = [f"user{number}@example.net" for number in range(shown)]
+    whole = job(*many, data=f"From: a@example.com\r\nTo: {', '.join(many)}\r\n\r\ntext\r\n".encode())
+    async with auto_by_smtp({}, 10.0) as (transport, _):
+        for one in (whole, replace(whole, recipients=whole.recipients[:1])):
+            (part,) = await transport.prepare(one)
+            assert by_smtp is ("mode=smtp" in transport.identity(part))
 
 
 # The trouble of one way.
@@ -264,7 +302,7 @@ async def test_mail_by_the_api_goes_on_while_the_door_is_paused(stage: Stage) ->
             await stage.submit(CAROL)
         await stage.events.wait("removed", count=3)
         assert "mt mode=smtp" == (await stage.state(queue_id, BOB)).waits
-        assert [("mt", "paused", "mode=smtp: 535 5.7.8 no", "check the token", 1)] == [
+        assert [("mt", "partly", "mode=smtp: 535 5.7.8 no", "check the token", 1)] == [
             (one.name, one.state, one.reason, one.mend, one.waiting) for one in await stage.delivery.providers()
         ]
         door.script = always(Verdict.OK)

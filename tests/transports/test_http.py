@@ -172,7 +172,44 @@ async def test_after_the_body_nobody_knows(act: Act | bytes) -> None:
     async with HttpServer([act]) as server:
         found = await trouble(door(server.url, timeout=0.3))
     assert found.stage == "answer"
-    assert found.text.startswith("no complete answer after the message was sent: ")
+    assert found.text.startswith("no complete answer after the request was sent: ")
+
+
+@pytest.mark.parametrize(
+    ("act", "body"),
+    [
+        (b"HTTP/1.1 401 X\r\nContent-Length: 99\r\n\r\n{", b"(incomplete: cut, or not HTTP)"),
+        (
+            b"HTTP/1.1 429 X\r\nRetry-After: 7\r\nX-Code: Bad\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{",
+            b"(incomplete: cut, or not HTTP)",
+        ),
+        (Trickle(b"HTTP/1.1 404 X\r\nContent-Length: 9999\r\n\r\n" + b"x" * 9999, 0.001), b"(incomplete: timed out)"),
+        (Response(413, b"y" * (MAX_ANSWER + 1)), f"(incomplete: answer larger than {MAX_ANSWER} octets)".encode()),
+    ],
+    ids=["cut", "cut in a chunk", "slow", "large"],
+)
+async def test_a_refusal_that_is_not_complete(act: Act | bytes | Response | Trickle, body: bytes) -> None:
+    """A status line that refuses is an answer: nobody took the message. Of the rest only header fields that blame nobody
+    are kept, and the connection is not used again."""
+    async with HttpServer([act, Response(200, b"{}")]) as server:
+        http = door(server.url, timeout=0.5)
+        answer = await http.post("/", {}, b"x")
+        assert (200, 2) == ((await http.post("/", {}, b"x")).status, server.connections)
+        await http.aclose()
+    assert body == answer.body
+    assert answer.status // 100 == 4
+    assert {"retry-after"} >= answer.headers.keys() - {"content-type", "date"}
+    assert (7.0 if answer.status == 429 else None) == answer.retry_after()
+
+
+async def test_who_answered() -> None:
+    """The address is known once somebody answered, also where the connection is gone."""
+    async with HttpServer([b"HTTP/1.1 401 X\r\nContent-Length: 99\r\n\r\n{"]) as server:
+        http = door(server.url)
+        assert f"127.0.0.1[unknown]:{server.port}" == http.peer
+        await http.get("/", {})
+        assert f"127.0.0.1[127.0.0.1]:{server.port}" == http.peer
+        await http.aclose()
 
 
 async def test_cut_before_the_body_ended() -> None:
@@ -180,14 +217,14 @@ async def test_cut_before_the_body_ended() -> None:
     async with HttpServer([Act.EARLY]) as server:
         found = await trouble(door(server.url), b"x" * 30_000_000)
     assert found.stage == "send"
-    assert found.text.startswith("connection failed before the message was sent: ")
+    assert found.text.startswith("connection failed before the request was sent: ")
 
 
 async def test_total_deadline() -> None:
     """An answer that trickles in is cut at the total deadline, however often an octet comes."""
     async with HttpServer([Trickle(Response(200, b"x" * 1000).encode(), 0.01)]) as server:
         found = await trouble(door(server.url, timeout=0.3))
-    assert (found.stage, found.text) == ("answer", "no complete answer after the message was sent: timed out")
+    assert (found.stage, found.text) == ("answer", "no complete answer after the request was sent: timed out")
 
 
 async def test_answer_is_capped() -> None:

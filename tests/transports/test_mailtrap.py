@@ -53,7 +53,7 @@ CASES: Mapping[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
 }
 
 
-def requests(data: bytes, recipients: Sequence[str], **settings: Any) -> tuple[Payload, ...]:
+def requests(data: bytes, recipients: Sequence[str], *, apart: bool = False, **settings: Any) -> tuple[Payload, ...]:
     """The requests for a message accepted from the listener `local` for these recipients."""
     client = Client("local", "127.0.0.1", name="localhost", helo="app")
     envelope = Envelope("app@example.com", tuple(map(Recipient, recipients)))
@@ -75,6 +75,7 @@ def requests(data: bytes, recipients: Sequence[str], **settings: Any) -> tuple[P
         changes=changes,
         settings=dataclasses.replace(SETTINGS, **settings),
         listener="local",
+        apart=apart,
     )
 
 
@@ -127,13 +128,35 @@ def test_golden_payloads(name: str) -> None:
 
 
 def test_every_recipient_is_in_one_request() -> None:
-    """Up to 1,000 share a request with those the header shows; everybody else has his own."""
+    """Up to 1,000 share a request with those the header shows; whom it does not show share further ones."""
     shown = [f"shown{number}@example.net" for number in range(2)]
-    hidden = [f"hidden{number}@example.net" for number in range(1001)]
+    hidden = [f"hidden{number}@example.net" for number in range(2001)]
     found = requests(mail(f"To: {shown[0]}\nCc: {shown[1]}\n"), [*hidden, *shown])
-    assert [1000, 1, 1, 1] == [len(request.recipients) for request in found]
+    assert [1000, 1000, 3] == [len(request.recipients) for request in found]
     assert sorted([*shown, *hidden]) == sorted(recipient for request in found for recipient in request.recipients)
-    assert [{"to", "cc", "bcc"}, {"to"}, {"to"}, {"to"}] == [set(loaded(request)) & {"to", "cc", "bcc"} for request in found]
+    assert [{"to", "cc", "bcc"}, {"bcc"}, {"bcc"}] == [set(loaded(request)) & {"to", "cc", "bcc"} for request in found]
+
+
+def test_recipients_whom_no_field_shows_share_a_request() -> None:
+    """By bcc alone, without a loss; one of them alone is its To. Apart, after a refusal, each has a request of his own."""
+    both = ["b@example.net", "c@example.net"]
+    nobody = mail("To: undisclosed-recipients:;\n")
+    (request,) = requests(nobody, both)
+    assert [{"email": one} for one in both] == loaded(request)["bcc"]
+    assert (set(), ()) == (loaded(request).keys() & {"to", "cc"}, request.losses)
+    assert [{"email": "b@example.net"}] == loaded(requests(nobody, both[:1])[0])["to"]
+    assert [("b@example.net",), ("c@example.net",)] == [one.recipients for one in requests(nobody, both, apart=True)]
+    (request,) = requests(mail("To: list@example.org\n"), both)
+    assert ["To and Cc show only the recipients of each request"] == [loss.what for loss in request.losses]
+
+
+def test_a_contact_list_is_missed() -> None:
+    """Without it who unsubscribed would get the mail: a hard loss."""
+    data = mail("To: b@example.net\nX-SES-List-Management-Options: friends; topic=news\n")
+    with pytest.raises(CannotCarry, match="the contact list 'friends; topic=news' of Amazon SES is left out"):
+        requests(data, ["b@example.net"])
+    (request,) = requests(data, ["b@example.net"], on_loss="warn")
+    assert ["hard"] == [loss.grade for loss in request.losses]
 
 
 def test_addresses_that_are_not_taken_do_not_spoil_the_others() -> None:
@@ -144,6 +167,15 @@ def test_addresses_that_are_not_taken_do_not_spoil_the_others() -> None:
     assert ["", *["Mailtrap takes no recipient address of this form"] * 3] == [request.refusal for request in found]
     with pytest.raises(CannotCarry, match="no recipient address of this form"):
         requests(mail(f"To: {odd}\n"), [odd])
+
+
+def test_when_smtp_is_the_better_way() -> None:
+    """Where To and Cc show more than a request takes; for those whom no field shows bcc is as good."""
+    many = [f"user{number}@example.net" for number in range(1001)]
+    assert {"To and Cc show 1001 addresses, and Mailtrap takes 1000 in a request"} == {
+        request.by_smtp for request in requests(mail(f"To: {', '.join(many)}\n"), many)
+    }
+    assert {""} == {request.by_smtp for request in requests(mail("To: a@example.net\n"), many)}
 
 
 @pytest.mark.parametrize(
@@ -340,7 +372,8 @@ def test_anything_maps_or_is_refused(data: bytes, on_loss: str) -> None:
         return
     for request in found:
         body = loaded(request)
-        assert {"from", "to", "subject", "custom_variables"} <= set(body)
+        assert {"from", "subject", "custom_variables"} <= set(body)
+        assert set(body) & {"to", "bcc"}
         assert body.get("text") or body.get("html")
         assert all(isinstance(value, str) for value in body.get("headers", {}).values())
 
@@ -558,6 +591,15 @@ async def test_a_token_that_is_quoted_back_is_not_repeated() -> None:
     assert TOKEN not in repr(outcome) + repr(SETTINGS)
 
 
+async def test_a_token_that_is_quoted_back_in_json_is_not_repeated() -> None:
+    """A token of which JSON writes a character in another way is known in that way too."""
+    odd = 'canary"\\0123456789'
+    said = json.dumps({"errors": [f"nobody has the token {odd}"]}).encode()
+    async with HttpServer([Response(401, said)]) as server, account(server, token=odd) as transport:
+        (outcome,) = (await attempt(transport, job())).values()
+    assert "401 Unauthorized: nobody has the token [token]" == outcome.reply
+
+
 async def test_a_preview_is_what_would_be_sent() -> None:
     """Each request as `attempt` sends it, without the token; who is in none of them is named as a hard loss."""
     given = job("b@example.net", '"a b"@example.net', data=mail("To: b@example.net\nX-Relay-Stream: bulk\n"))
@@ -602,8 +644,8 @@ async def test_a_probe_sends_no_mail() -> None:
         async with account(server, bulk, **SANDBOX) as transport:
             sandbox = await transport.probe()
         async with account(server, bulk) as transport:
-            assert ["connect", "token, stream transactional"] == [check.what for check in await transport.probe()]
-    assert [("connect", True), ("token, stream transactional", True), ("token, stream bulk", False)] == [
+            assert ["connect", "login, stream transactional"] == [check.what for check in await transport.probe()]
+    assert [("connect", True), ("login, stream transactional", True), ("login, stream bulk", False)] == [
         (check.what, check.ok) for check in found
     ]
     assert found[2].mend.startswith(f"check the token ({len(TOKEN)} characters)")

@@ -195,6 +195,37 @@ def test_attachments_over_the_limit_are_refused() -> None:
     assert "5.3.4" == caught.value.status
 
 
+def test_a_contact_list_is_missed() -> None:
+    """Without it who unsubscribed would get the mail: a hard loss."""
+    data = mail("To: b@example.net\nX-SES-List-Management-Options: friends; topic=news\n")
+    with pytest.raises(CannotCarry, match="the contact list 'friends; topic=news' of Amazon SES is left out"):
+        requests(data, ["b@example.net"])
+    (request,) = requests(data, ["b@example.net"], on_loss="warn")
+    assert ["hard"] == [loss.grade for loss in request.losses]
+
+
+def test_when_smtp_is_the_better_way() -> None:
+    """For more than 100 that are shown, more than a few that are not, and a notice of ours."""
+    many = [f"user{number}@example.net" for number in range(101)]
+    for to, recipients, why in (
+        (", ".join(many), many, "To and Cc show 101 addresses, and Paubox takes 100 in a request"),
+        ("list@example.org", many[:6], "6 recipients whom no field shows would have a request each"),
+        ("list@example.org", many[:5], ""),
+    ):
+        assert {why} == {request.by_smtp for request in requests(mail(f"To: {to}\n"), recipients)}
+    (request,) = requests(mail("To: b@example.net\n"), ["b@example.net"], notice=True)
+    assert "a notice keeps Auto-Submitted and its thread by SMTP only" == request.by_smtp
+
+
+def test_nobody_answers_a_notice_by_himself() -> None:
+    """Auto-Submitted cannot go along; of those that may, one says the same, and the mail's own stands."""
+    for own, expected in (("", "All"), ("x-auto-response-suppress: OOF\n", "OOF")):
+        (request,) = requests(mail(f"To: b@example.net\nAuto-Submitted: auto-replied\n{own}"), ["b@example.net"], notice=True)
+        headers = json.loads(request.body().whole())["data"]["message"]["headers"]
+        assert [expected] == [value for name, value in headers.items() if name.lower() == "x-auto-response-suppress"]
+    assert "X-Auto-Response-Suppress" not in message(mail("To: b@example.net\n"))["headers"]
+
+
 def test_a_notice_of_ours_goes_without_its_thread() -> None:
     """That a mail was not delivered has to be told; an app's own mail of that kind is refused."""
     data = mail("In-Reply-To: <1@example.com>\nReferences: <1@example.com>\nAuto-Submitted: auto-replied\n")
@@ -205,7 +236,7 @@ def test_a_notice_of_ours_goes_without_its_thread() -> None:
 
 
 def test_what_the_api_has_no_place_for() -> None:
-    """Only X- fields and List-Unsubscribe go along, one value each; the rest is named."""
+    """Only X- fields and List-Unsubscribe go along, one value each; the rest is named, but for the Message-ID of every mail."""
     data = mail(
         "To: b@example.net\nList-Id: <l.example.com>\nx-one: 1\nX-ONE: 2\nX-Two: 3\nlist-unsubscribe: <https://example.com/u>\n"
         "Importance: high\nMessage-ID: <1@a>\n"
@@ -215,7 +246,6 @@ def test_what_the_api_has_no_place_for() -> None:
         "cosmetic: the field List-Id is left out",
         "cosmetic: of several fields X-ONE only the first is kept",
         "cosmetic: the field Importance is left out",
-        "cosmetic: the field Message-ID is left out",
     ] == losses(data)
 
 
@@ -378,6 +408,15 @@ async def test_a_notice_is_told_apart_by_its_job() -> None:
         with pytest.raises(CannotCarry, match="thread"):
             await attempt(server, given)
         assert [Verdict.OK] == [one.verdict for one in (await attempt(server, dataclasses.replace(given, bounce=True))).values()]
+
+
+async def test_of_a_notice_smtp_is_the_better_way() -> None:
+    """The transport says so of a bounce of ours, and of no other mail."""
+    paubox = Paubox(SETTINGS, Http(base_url="https://api.paubox.net", timeout=5, concurrency=2))
+    given = job(data=mail("To: a@example.net\n"))
+    for bounce in (True, False):
+        (prepared,) = await paubox.prepare(dataclasses.replace(given, bounce=bounce))
+        assert bounce is bool(paubox.prefers(prepared))
 
 
 def test_what_the_transport_says_of_itself() -> None:
@@ -579,16 +618,24 @@ NOT_FOUND = {"errors": [{"code": 404, "title": "Message was not found", "details
         ),
         (
             Response(404, b'{"message":"no Route matched"}'),
-            Check("login", None, "404: no […]", "the API is not at this address: check base_url and username"),
+            Check("login", False, "404: no […]", "the API is not at this address: check base_url and username"),
         ),
-        (Response(500, b'{"message":"Internal Server Error"}'), Check("login", None, "500: Internal Server Error")),
+        (
+            Response(500, b'{"message":"Internal Server Error"}'),
+            Check(
+                "login",
+                None,
+                "500: Internal Server Error",
+                "try again later: the provider, or what stands before it, has trouble now",
+            ),
+        ),
     ],
 )
 async def test_a_probe_sends_no_mail(answer: Response, expected: Check) -> None:
     """It asks for a receipt that does not exist, and tells by the refusal whether the key is accepted."""
     async with HttpServer([answer]) as server:
         paubox = transport(server)
-        assert [Check("connect", True, f"127.0.0.1[unknown]:{server.port}"), expected] == list(await paubox.probe())
+        assert [Check("connect", True, f"127.0.0.1[127.0.0.1]:{server.port}"), expected] == list(await paubox.probe())
         await paubox.aclose()
     assert {"GET"} == {request.method for request in server.requests}
     assert all(request.path.startswith("/v1/clinic/message_receipt?sourceTrackingId=") for request in server.requests)

@@ -112,6 +112,46 @@ def test_every_recipient_is_in_one_request() -> None:
     assert all(set(body) & {"To", "Cc", "Bcc"} == {"To"} for body in (json.loads(request.body().whole()) for request in found[1:]))
 
 
+HIDDEN = [f"hidden{number}@example.net" for number in range(56)]
+LISTED = ", ".join(HIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("to", "recipients", "why"),
+    [
+        (LISTED, HIDDEN, "To and Cc show 56 addresses, and Postmark takes 50 in a request"),
+        (LISTED, HIDDEN[:1], "To and Cc show 56 addresses, and Postmark takes 50 in a request"),
+        (", ".join(HIDDEN[:50]), HIDDEN[:50], ""),
+        (HIDDEN[0], HIDDEN[:55], ""),
+        (HIDDEN[0], HIDDEN, "6 recipients whom no field shows would have a request each"),
+        ("list@example.org", HIDDEN[:5], ""),
+        ("list@example.org", HIDDEN[:6], "6 recipients whom no field shows would have a request each"),
+        ("list@example.org", [*HIDDEN[:5], '"a b"@example.net'], ""),
+    ],
+)
+def test_when_smtp_is_the_better_way(to: str, recipients: list[str], why: str) -> None:
+    """Where many requests would carry one message, and the more so where people would see only themselves in To."""
+    assert {why} == {request.by_smtp for request in requests(mail(f"To: {to}\n"), recipients)}
+
+
+def test_what_is_left_of_a_message_goes_the_same_way() -> None:
+    """Whoever has it already counts."""
+    data = mail("To: list@example.org\n")
+    found = payload(
+        data, block=header.cut(data)[0], queue_id="Q", recipients=HIDDEN[:2], changes=(), settings=SETTINGS, everybody=HIDDEN[:6]
+    )
+    assert ["6 recipients whom no field shows would have a request each"] * 2 == [request.by_smtp for request in found]
+
+
+def test_a_contact_list_is_missed() -> None:
+    """Without it who unsubscribed would get the mail: refused, unless the configuration takes losses."""
+    data = mail("To: b@example.net\nX-SES-List-Management-Options: friends; topic=news\n")
+    with pytest.raises(CannotCarry, match="the contact list 'friends; topic=news' of Amazon SES is left out"):
+        requests(data, ["b@example.net"])
+    (request,) = requests(data, ["b@example.net"], on_loss="warn")
+    assert ["hard"] == [loss.grade for loss in request.losses]
+
+
 def test_addresses_that_postmark_does_not_take_do_not_spoil_the_others() -> None:
     """A quoted local part has a request of its own, so that its refusal is its own; alone it is refused before sending."""
     odd = '"a b"@example.net'

@@ -47,7 +47,7 @@ async def probed(server: Response | Act, of_stream: Response | None = None, **se
         await transport.aclose()
     assert "canary" not in repr((first, checks))
     if not isinstance(server, Act):
-        assert Check("connect", True, f"127.0.0.1[unknown]:{it.port}") == first
+        assert Check("connect", True, f"127.0.0.1[127.0.0.1]:{it.port}") == first
     return it.requests, [first, *checks] if isinstance(server, Act) else checks
 
 
@@ -72,16 +72,17 @@ async def test_a_server_that_can_be_used() -> None:
         (401, {"ErrorCode": 10, "Message": "Bad or missing"}, False, "401 10 BadToken: Bad or missing", "check the token (17 characters)"),
         (422, {"ErrorCode": 1480, "Message": "x"}, False, "422 1480 AddressNotAllowed: x", "allowed addresses"),
         (403, b"<html>Forbidden", False, "403: not an answer of Postmark: <html>Forbidden", "security layer"),
-        (429, {"ErrorCode": 429, "Message": "x"}, None, "429 429 RateLimit: x", ""),
+        (429, {"ErrorCode": 429, "Message": "x"}, None, "429 429 RateLimit: x", "try again later: it asks"),
         (422, {"ErrorCode": 400, "Message": "x"}, None, "422 400 SenderNotFound: x", ""),
-        (500, b"oops", None, "500: not an answer of Postmark: oops", ""),
-        (200, b"<html>log in", None, "200: not what Postmark answers to this question", ""),
-        (200, b'[{"ApiTokens":["canary-another-token"]', None, "200: not what Postmark answers to this question", ""),
-        (200, {"ErrorCode": 10, "Message": "x"}, None, "200: not what Postmark answers to this question", ""),
+        (500, b"oops", None, "500: not an answer of Postmark: oops", "try again later: the provider, or"),
+        (200, b"<html>log in", False, "200: not what Postmark answers to this question", "no answer of the API"),
+        (404, b"<html>", False, "404: not an answer of Postmark: <html>", "check base_url (https://api.postmarkapp.com)"),
+        (200, b'[{"ApiTokens":["canary-another-token"]', False, "200: not what Postmark answers to this question", "no answer of the API"),
+        (200, {"ErrorCode": 10, "Message": "x"}, False, "200: not what Postmark answers to this question", "no answer of the API"),
     ],
 )
 async def test_a_server_that_cannot_be_asked(status: int, body: object, ok: bool | None, text: str, mend: str) -> None:
-    """A token that is refused fails; an answer that says nothing of it does not. The stream is not asked for then."""
+    """A token that is refused fails, and so does a page of something else; trouble that passes does not. Then no stream is asked for."""
     requests, (check,) = await probed(said(status, body))
     assert ("login", ok, text) == (check.what, check.ok, check.text)
     assert (mend in check.mend, bool(mend)) == (True, bool(check.mend))
@@ -132,8 +133,8 @@ async def test_what_an_admin_may_want_to_know() -> None:
         (said(200, {**STREAM, "ArchivedAt": "2026-01-01"}), False, "a/b: Transactional, archived", "restore the stream a/b"),
         (said(422, {"ErrorCode": 1226, "Message": "x"}), False, "422 1226 StreamNotFound: x", "create the message stream a/b"),
         (said(404, {"ErrorCode": 1226, "Message": "x"}), False, "404 1226 StreamNotFound: x", "create the message stream a/b"),
-        (said(404, b""), None, "404: not an answer of Postmark:", ""),
-        (said(500, b""), None, "500: not an answer of Postmark:", ""),
+        (said(404, b""), False, "404: not an answer of Postmark:", "no answer of the API"),
+        (said(500, b""), None, "500: not an answer of Postmark:", "try again later: "),
     ],
 )
 async def test_the_stream(answer: Response, ok: bool | None, text: str, mend: str) -> None:

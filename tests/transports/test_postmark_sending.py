@@ -113,6 +113,16 @@ async def test_a_token_that_is_quoted_back_is_not_repeated() -> None:
     assert TOKEN not in repr(outcome)
 
 
+async def test_a_token_that_is_quoted_back_in_json_is_not_repeated() -> None:
+    """A token of which JSON writes a character in another way is known in that way too."""
+    odd = 'canary"\\0123456789'
+    async with HttpServer([Response(401, json.dumps({"ErrorCode": 10, "Message": f"no server has the token {odd}"}).encode())]) as server:
+        transport = Postmark(dataclasses.replace(SETTINGS, token=odd), Http(base_url=server.url, timeout=5, concurrency=1))
+        (outcome,) = (await transport.attempt(await transport.prepare(job()))).values()
+        await transport.aclose()
+    assert "401 10 BadToken: no server has the token [token]" == outcome.reply
+
+
 async def test_an_address_that_postmark_does_not_take_is_never_sent() -> None:
     """Its finding is our own, so that another provider may be asked for it; the others go."""
     odd = '"a b"@example.net'

@@ -14,7 +14,7 @@ from relay.transports.conversation import Lost
 from relay.transports.esmtp import Reply
 from relay.transports.smtp.judging import About, blotted, judged
 
-ABOUT = About(("app@example.com", "list@bounce.example.com"), ("a@example.net", "b@example.net", "colleague@example.com"), "shop")
+ABOUT = About(("app@example.com", "list@bounce.example.com"), ("a@example.net", "b@example.net", "colleague@example.com"), "shop", "clinic")
 REMOTE = "smtp.example.net[192.0.2.1]:587"
 VERIFY = "554 Message rejected: Email address is not verified. The following identities failed the check in region EU-WEST-1: "
 # Dialect, stage, reply -> verdict, enhanced status, identity; as the documentation of the providers has them.
@@ -55,6 +55,25 @@ ROWS = [
     ("ses", "dot", "554 Message rejected: Email address is not verified.", Verdict.CONFIG, "4.7.1", "domain=example.com"),
     ("ses", "dot", "554 Message rejected: Sending suspended for this account. For more information…", Verdict.PAUSE, "4.7.0", ""),
     ("ses", "dot", "554 Message rejected: Sending paused for this account", Verdict.PAUSE, "4.7.0", ""),
+    ("ses", "dot", "554 Sending paused for tenant clinic", Verdict.CONFIG, "4.7.0", "tenant=clinic"),
+    ("ses", "dot", "554 Message rejected: Sending is paused for this tenant", Verdict.CONFIG, "4.7.0", "tenant=clinic"),
+    (
+        "ses",
+        "dot",
+        "554 Message rejected: Identity example.com is not associated with tenant clinic",
+        Verdict.CONFIG,
+        "4.7.1",
+        "tenant=clinic",
+    ),
+    (
+        "ses",
+        "dot",
+        "554 Transaction failed: Resource arn:aws:ses:eu-west-1:1:configuration-set/shop not associated with tenant clinic",
+        Verdict.CONFIG,
+        "4.7.1",
+        "tenant=clinic",
+    ),
+    ("ses", "dot", "554 Message rejected: Sending is disabled for this account", Verdict.PAUSE, "4.7.0", ""),
     ("ses", "dot", "554 Sending paused for configuration set shop", Verdict.CONFIG, "4.7.0", "configuration_set=shop"),
     ("ses", "dot", "554 Transaction failed: Configuration set <shop> does not exist", Verdict.CONFIG, "4.3.5", "configuration_set=shop"),
     ("ses", "dot", "554 Message rejected: Subject: Sending paused for this account", Verdict.PERM_MSG, "5.6.0", ""),

@@ -11,12 +11,12 @@ import pytest
 from relay import verdicts
 from relay.fidelity import Loss
 from relay.model import Job, Outcome, Verdict
-from relay.transports.base import Batching, Check, Share, Transport
+from relay.transports.base import LATER, Batching, Check, Share, Transport, unanswered
 from relay.transports.bodies import Body
-from relay.transports.http import Answer, Http
-from relay.transports.rest import Rest, Shown
+from relay.transports.http import Answer, Http, HttpTrouble
+from relay.transports.rest import Rest, Shown, unreachable
 from tests.jobs import HELLO, job
-from tests.servers import HttpServer, Request, Response
+from tests.servers import HttpServer, Request, Response, server_tls
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ async def test_three_methods_make_a_transport() -> None:
     assert {Verdict.OK} == {outcome.verdict for outcome in outcomes.values()}
 
 
-@pytest.mark.parametrize(("octets", "here"), [(0, True), (256 * 1024, False)])
+@pytest.mark.parametrize(("octets", "here"), [(0, True), (64 * 1024, False)])
 async def test_a_large_message_is_built_beside_the_event_loop(octets: int, here: bool) -> None:
     """Nothing else waits for it."""
     small = Small(Http(base_url="https://api.example.com", timeout=5, concurrency=1))
@@ -188,6 +188,71 @@ async def test_a_probe_asks_a_question() -> None:
         found = await transport.probe()
         await transport.aclose()
     assert [("connect", True), ("login", False)] == [(check.what, check.ok) for check in found]
+    assert f"127.0.0.1[127.0.0.1]:{server.port}" == found[0].text
     gone = await transport.probe()
     await transport.aclose()
     assert [("connect", False, "plug it in")] == [(check.what, check.ok, check.mend) for check in gone]
+
+
+async def test_a_probe_that_asks_nothing() -> None:
+    """Where nobody was asked, for want of keys, say, nothing is told about the connection."""
+
+    class Without(Small):
+        async def look(self) -> Sequence[Check]:
+            return [Check("login", False, "no keys", "get some")]
+
+    found = await Without(Http(base_url="https://api.example.com", timeout=5, concurrency=1)).probe()
+    assert [("connect", None, "api.example.com[unknown]:443"), ("login", False, "no keys")] == [
+        (check.what, check.ok, check.text) for check in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "mend"),
+    [
+        ("unable to get local issuer certificate", "is not of an authority that this system trusts"),
+        ("self-signed certificate in certificate chain", "is not of an authority that this system trusts"),
+        ("Hostname mismatch, certificate is not valid for 'api.example.com'.", "another host's than api.example.com: check base_url"),
+        ("IP address mismatch, certificate is not valid for '192.0.2.1'.", "another host's than api.example.com: check base_url"),
+        ("certificate has expired", "is not valid at this time: check this host's clock"),
+        ("certificate is not yet valid", "is not valid at this time: check this host's clock"),
+    ],
+)
+def test_a_refused_certificate_is_not_the_network(said: str, mend: str) -> None:
+    """What is wrong with it, and what to do."""
+    trouble = HttpTrouble("tls", f"cannot connect: certificate not accepted: {said}", "api.example.com[unknown]:443")
+    found = unreachable(trouble, "plug it in")
+    assert mend in found
+    assert "network" not in found
+    assert "plug it in" == unreachable(HttpTrouble("tls", "cannot connect: TLS failed: wrong version number", "x"), "plug it in")
+
+
+async def test_a_certificate_of_an_unknown_authority() -> None:
+    """A probe and the pause name it alike."""
+    async with HttpServer(tls=server_tls()) as server:
+        transport = small(server)
+        (check,) = await transport.probe()
+        (outcome,) = (await transport.attempt(await prepared(transport, "a@example.net"))).values()
+        await transport.aclose()
+    assert ("connect", False) == (check.what, check.ok)
+    assert "the certificate of 127.0.0.1 is not of an authority that this system trusts" in check.mend
+    assert (Verdict.PAUSE, check.mend) == (outcome.verdict, outcome.mend)
+
+
+@pytest.mark.parametrize(
+    ("status", "own", "ok", "mend"),
+    [
+        (200, False, False, "this is no answer of the API: check base_url (https://api.example.com), and what stands in between"),
+        (404, False, False, "this is no answer of the API: check base_url (https://api.example.com), and what stands in between"),
+        (422, True, None, ""),
+        *(
+            (status, own, None, f"{LATER}: the provider, or what stands before it, has trouble now")
+            for status in (408, 500, 503)
+            for own in (0, 1)
+        ),
+        (429, False, None, f"{LATER}: it asks to be asked less often"),
+    ],
+)
+def test_a_question_without_its_answer(status: int, own: bool, ok: bool | None, mend: str) -> None:
+    """Something else in the provider's place fails; trouble that passes tells nothing."""
+    assert Check("login", ok, "x", mend) == unanswered("login", "x", status, "https://api.example.com", own=own)

@@ -6,6 +6,7 @@ import pytest
 from botocore.endpoint_provider import EndpointProvider  # type: ignore[import-untyped] # it has no types
 from botocore.session import Session  # type: ignore[import-untyped] # it has no types
 
+from relay.transports.presets import ses
 from relay.transports.ses.endpoints import endpoint
 from relay.transports.ses.request import SesSettings
 
@@ -30,6 +31,12 @@ def test_as_botocore_computes_it(region: str, fips: bool, dual_stack: bool) -> N
     resolved = PROVIDER.resolve_endpoint(Region=region, UseFIPS=fips, UseDualStack=dual_stack)
     assert resolved.url == endpoint(region, fips=fips, dual_stack=dual_stack)
     assert resolved.url == SesSettings("ses", region, fips=fips, dual_stack=dual_stack).url
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_smtp_host_ends_as_the_endpoint(region: str) -> None:
+    """The SMTP door of a region is in the same domain as its API."""
+    assert f"email-smtp.{endpoint(region, fips=False, dual_stack=False).removeprefix('https://email.')}" == ses(region, "").host
 
 
 def test_all_regions_are_looked_at() -> None:

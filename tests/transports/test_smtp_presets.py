@@ -16,12 +16,13 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import edits
+from relay import edits, header
 from relay.errors import CannotCarry
-from relay.model import Client, Facts, Job, Notify, Outcome, Recipient, Verdict
+from relay.model import Client, Edit, EditKind, Facts, Job, Notify, Outcome, Recipient, Verdict
 from relay.transports import presets, refused
 from relay.transports.presets import Preset
 from relay.transports.smtp import Smtp, SmtpSettings, by_preset
+from tests import messages
 from tests.jobs import job
 from tests.servers import Act, Answer, SmtpServer, ca_file, server_tls
 
@@ -384,7 +385,7 @@ async def test_messages_of_one_connection(tmp_path: Path) -> None:
 async def test_eight_bit_text_is_encoded(tmp_path: Path) -> None:
     """Providers that rewrite bodies get 7 bits where that is possible, and a signed message as it is."""
     text = b"From: a@example.com\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ncaf\xc3\xa9\r\n"
-    signed = b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n" + text + b"--b\r\n\r\nx\r\n--b--\r\n"
+    signed = b"From: a@example.com\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n" + text + b"--b\r\n\r\nx\r\n--b--\r\n"
     server = SmtpServer()
     async with door(SES, server, tmp_path) as transport:
         for data in (text, signed):
@@ -432,6 +433,9 @@ async def test_identities(tmp_path: Path) -> None:
         assert ("domain=example.com", "domain=bounce.example.com", "configuration_set=shop") == tuple(transport.identity(one))
         [one] = await transport.prepare(job(sender="a@example.com"))
         assert ("domain=example.com",) == tuple(transport.identity(one))
+        [one] = await transport.prepare(controlled(b"X-SES-Tenant: clinic\r\n"))
+        assert ("domain=example.com", "tenant=clinic") == tuple(transport.identity(one))
+    async with door(MAILTRAP, SmtpServer(), tmp_path) as transport:
         [one] = await transport.prepare(job(sender="postmaster", data=b"From: x@[nonsense]\r\n\r\n"))
         assert () == transport.identity(one)
     async with smarthost(SmtpServer()) as transport:
@@ -523,7 +527,7 @@ async def test_preview(tmp_path: Path) -> None:
     assert ("SMTP", f"smtp://localhost:{server.port}", {}) == (preview.method, preview.url, preview.headers)
     assert ("bounce@example.com", ("a@example.net",)) == (preview.reverse_path, preview.recipients)
     assert server.mails[0].message == preview.body
-    assert ("--ssl-reqd", "--user", "$SMTP_USERNAME:$SMTP_PASSWORD") == preview.login
+    assert ("--ssl-reqd", "--user", "$AWS_ACCESS_KEY_ID:$SES_SMTP_PASSWORD") == preview.login
 
 
 async def test_preview_of_many_and_large() -> None:
@@ -729,13 +733,128 @@ async def test_recipients_that_postmark_has_no_form_for(tmp_path: Path) -> None:
         (POSTMARK, "\u00fc@example.net", False),
         (POSTMARK, "a@ex\u00e4mple.net", True),
         (POSTMARK, "a@-\u00e4-.net", False),
-        (MAILTRAP, "\u00fc@example.net", True),
-        (MAILTRAP, "a@-\u00e4-.net", True),
+        (MAILTRAP, "\u00fc@example.net", False),
+        (PAUBOX, "\u00fc@example.net", False),
+        (PAUBOX, '"a b"@example.net', True),
+        (MAILTRAP, "a@-\u00e4-.net", False),
     ],
 )
 def test_forms_of_address(preset: Preset, address: str, expected: bool) -> None:
-    """Where nobody says what a provider takes, its server is asked."""
+    """Where nobody says what a provider takes, its server is asked; what needs SMTPUTF8 no provider takes."""
     assert expected is refused.takes(preset.dialect, address)
+    assert refused.takes("", address)
+
+
+NEEDS_UTF8 = "From: J\u00f6rg <app@b\u00fccher.example>\r\nTo: ann@m\u00fcller.example\r\n{more}\r\nhi\r\n"
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_domains_beyond_ascii(tmp_path: Path, name: str) -> None:
+    """No provider offers SMTPUTF8: a mail that was handed in with it goes with A-labels, where nothing else is in need of it."""
+    server = SmtpServer()
+    data = NEEDS_UTF8.format(more="").replace("J\u00f6rg", "App").encode()
+    one = job("ann@m\u00fcller.example", data=data, sender="app@b\u00fccher.example", smtputf8=True)
+    async with door(ALL[name], server, tmp_path) as transport:
+        [preview] = await transport.preview(one)
+        assert (await only(transport, one)).verdict is Verdict.OK
+    [mail] = server.mails
+    assert [b"<ann@xn--mller-kva.example>"] == mail.rcpts
+    assert mail.mail.startswith(b"<app@xn--bcher-kva.example>")
+    assert b"From: App <app@xn--bcher-kva.example>\r\nTo: ann@xn--mller-kva.example\r\n" in mail.message
+    assert preview.body == mail.message
+
+
+async def test_domains_in_address_fields_for_amazon_ses(tmp_path: Path) -> None:
+    """It reads the address fields, so their domains go as A-labels though the mail asks for no SMTPUTF8; others get it as it is."""
+    data = NEEDS_UTF8.format(more="Subject: Gr\u00fc\u00dfe\r\n").encode()
+    for preset, written in ((SES, "<app@xn--bcher-kva.example>\r\nTo: ann@xn--mller-kva.example\r\n"), (MAILTRAP, data.decode())):
+        server = SmtpServer()
+        async with door(preset, server, tmp_path) as transport:
+            assert (await only(transport, job(data=data))).verdict is Verdict.OK
+        assert written in server.mails[0].message.decode()
+        assert "Subject: Gr\u00fc\u00dfe" in server.mails[0].message.decode()
+
+
+async def test_a_list_without_white_space(tmp_path: Path) -> None:
+    """No line leaves that is longer than 998 octets where an address list can be folded behind its commas."""
+    names = ",".join(f"somebody.{number}@example.net" for number in range(130))
+    server = SmtpServer()
+    async with door(SES, server, tmp_path) as transport:
+        assert (await only(transport, job(data=f"From: a@example.com\r\nTo: {names}\r\n\r\nhi\r\n".encode()))).verdict is Verdict.OK
+    assert 998 >= max(map(len, server.mails[0].message.split(b"\r\n")))
+    assert names == header.first(server.mails[0].message, "to").decode().replace(", ", ",")
+
+
+async def test_a_smarthost_without_smtputf8() -> None:
+    """To any server without SMTPUTF8 domains go as A-labels, in envelope and header; to one that has it all goes as it is."""
+    data = NEEDS_UTF8.format(more="").replace("J\u00f6rg", "App").encode()
+    for extensions, there in ((("8BITMIME",), b"To: ann@xn--mller-kva.example\r\n"), (("8BITMIME", "SMTPUTF8"), data)):
+        server = SmtpServer(extensions=extensions)
+        async with smarthost(server) as transport:
+            assert (await only(transport, job("ann@m\u00fcller.example", data=data, smtputf8=True))).verdict is Verdict.OK
+        assert there in server.mails[0].message
+
+
+@pytest.mark.parametrize(("name", "who"), [("ses", "Amazon SES"), ("postmark", "Postmark"), ("mailtrap", "Mailtrap"), ("paubox", "Paubox")])
+@pytest.mark.parametrize("sender", ["j\u00f6rg@example.com", "app@example.com"])
+async def test_what_needs_smtputf8_goes_another_way(name: str, who: str, sender: str) -> None:
+    """What no provider's server takes is known before one is asked, so that the next provider of the route may carry it, and a
+    preview says so."""
+    transport = Smtp(by_preset(ALL[name], provider="p", hostname="h"))
+    one = job(data=NEEDS_UTF8.format(more="").encode(), sender=sender, smtputf8=True)
+    for look in (transport.prepare, transport.preview):
+        with pytest.raises(CannotCarry) as caught:
+            await look(one)
+        assert ((f"the message needs SMTPUTF8, which {who} does not offer",), "5.6.7") == (caught.value.reasons, caught.value.status)
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_one_recipient_who_needs_smtputf8(tmp_path: Path, name: str) -> None:
+    """He is refused by himself, and the others get theirs."""
+    server = SmtpServer()
+    async with door(ALL[name], server, tmp_path) as transport:
+        found = await send(transport, job("a@example.net", "j\u00f6rg@example.net"))
+    assert [Verdict.OK, Verdict.PERM_RCPT] == [outcome.verdict for outcome in found.values()]
+    assert [[b"<a@example.net>"]] == [mail.rcpts for mail in server.mails]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"Subject: x\r\n\r\n", "there is no From address"),
+        ("From: j\u00f6rg@example.com\r\n\r\n".encode(), "the From address is not one that Amazon SES takes"),
+        ("From: a@example.com\r\nTo: j\u00f6rg@example.com\r\n\r\n".encode(), "the To field has an address that is not ASCII"),
+        (
+            b"From: a@example.com\r\nX-Long: " + b"x" * 999 + b"\r\n\r\n",
+            "a header line of 1,007 octets cannot be folded; Amazon SES takes 998",
+        ),
+    ],
+)
+async def test_headers_that_amazon_ses_refuses(data: bytes, reason: str) -> None:
+    """What its API would not take is not sent by SMTP either: another provider of the route may carry it."""
+    with pytest.raises(CannotCarry) as caught:
+        await Smtp(by_preset(SES, provider="p", hostname="h")).prepare(job(data=data))
+    assert ((reason,), "5.6.3") == (caught.value.reasons, caught.value.status)
+    assert 1 == len(await Smtp(by_preset(MAILTRAP, provider="p", hostname="h")).prepare(job(data=data)))
+
+
+@pytest.mark.parametrize("name", ["smime-signed", "pgp-encrypted", "alternative"])
+@pytest.mark.parametrize("extensions", [("8BITMIME",), ()])
+async def test_signed_mail_is_not_tracked(tmp_path: Path, name: str, extensions: tuple[str, ...]) -> None:
+    """Postmark rewrites what it tracks: over configuration and app, what is signed or encrypted is not tracked."""
+    preset = presets.postmark("news", "canary-token", track_opens=True, track_links="HtmlAndText")
+    data = "X-PM-TrackOpens: true\r\nX-PM-Tag: gr\u00f6\u00dfe\r\n".encode() + messages.BY_NAME[name].data
+    server = SmtpServer(extensions=extensions)
+    async with door(preset, server, tmp_path) as transport:
+        hidden = [Edit(EditKind.REMOVE, "x-pm-trackopens"), Edit(EditKind.REMOVE, "x-pm-tag")]
+        [preview] = await transport.preview(job(data=data, edits=hidden))
+        assert (await only(transport, job(data=data, edits=hidden))).verdict is Verdict.OK
+    [mail] = server.mails
+    sealed = name != "alternative"
+    assert [not sealed, not sealed] == [field in mail.message for field in (b"TrackOpens: true", b"TrackLinks: HtmlAndText")]
+    assert [sealed, sealed] == [field in mail.message for field in (b"X-PM-TrackOpens: false\r\n", b"X-PM-TrackLinks: None\r\n")]
+    lost = ["tracking is left out: it would break what is signed or encrypted"] if sealed else []
+    assert lost == [loss.what for loss in preview.losses]
 
 
 async def test_a_size_that_grows_in_sending(tmp_path: Path) -> None:

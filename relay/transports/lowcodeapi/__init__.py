@@ -17,7 +17,7 @@ from relay.transports.base import Check, Preview
 from relay.transports.http import Http
 from relay.transports.lowcodeapi.reply import checks, read
 from relay.transports.lowcodeapi.request import PATH, LowCodeSettings, Payload, payload
-from relay.transports.rest import Rest, Shown
+from relay.transports.rest import Rest, Shown, outgoing
 from relay.transports.sesv2 import account
 
 _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -36,17 +36,7 @@ class LowCode(Rest[Payload]):
 
     def build(self, message: bytes, job: Job, *, apart: bool) -> Sequence[Payload]:
         """By `payload`."""
-        return payload(
-            message,
-            block=job.message.header,
-            facts=job.message.facts,
-            queue_id=job.queue_id,
-            recipients=[recipient.address for recipient in job.recipients],
-            changes=job.edits,
-            settings=self._settings,
-            listener=job.listener,
-            apart=apart,
-        )
+        return payload(message, facts=job.message.facts, settings=self._settings, **outgoing(job, apart=apart))
 
     async def send(self, request: Payload) -> Mapping[str, Outcome]:
         """Judged by `read`."""
@@ -56,7 +46,7 @@ class LowCode(Rest[Payload]):
     async def look(self) -> Sequence[Check]:
         """The account of Amazon SES behind the token (GetAccount, passed on)."""
         answer = await self._http.get(account.PATH + self._login, _HEADERS)
-        return checks(answer, self._settings.token)
+        return checks(answer, self._settings.token, self._settings.base_url)
 
     def show(self, request: Payload) -> Shown:
         """The token is in the URL: curl is given that with a shell variable."""

@@ -39,28 +39,30 @@ def read(answer: Answer, request: Payload, token: str) -> dict[str, Outcome]:
     """What became of each recipient of `request`."""
     plain = _plain(answer, token)
     mend = _own(plain, token)
-    outcomes = reply.read(plain, request, _asker(token))
+    outcomes = reply.read(plain, request, _asker(token, plain))
     if mend:
         said = net.one_line(f"{answer.status}: {_text(plain)}") if _text(plain) else f"{answer.status}"
         return {one: replace(found, verdict=Verdict.PAUSE, status="4.7.8", reply=said, mend=mend) for one, found in outcomes.items()}
     return outcomes
 
 
-def checks(answer: Answer, token: str) -> Sequence[Check]:
-    """What the same question that Amazon SES answers about an account says here."""
+def checks(answer: Answer, token: str, url: str) -> Sequence[Check]:
+    """What the same question that Amazon SES answers about an account says here, at `url`."""
     plain = _plain(answer, token)
     if mend := _own(plain, token):
         return [Check("login", False, net.one_line(f"{answer.status}: {_text(plain)}"), mend)]
-    return account.checks(plain, _asker(token))
+    return account.checks(plain, _asker(token, plain), url)
 
 
-def _asker(token: str) -> Asker:
-    return Asker(_REGION, _KEYS, _KEYS, {token: _SHOWN}, clock=_CLOCK)
+def _asker(token: str, plain: Answer) -> Asker:
+    """What LowCodeAPI says in JSON without a code is its own word, and none of Amazon's; a page is not even that."""
+    asked = "Amazon SES" if plain.body.startswith(b"{") else "LowCodeAPI"
+    return Asker(_REGION, _KEYS, _KEYS, {token: _SHOWN}, clock=_CLOCK, asked=asked)
 
 
 def _own(plain: Answer, token: str) -> str:
     """What to do about a refusal by LowCodeAPI itself; "" where the answer is none."""
-    if plain.status not in (401, 403) or reply.judge(plain, _asker(token)).code:
+    if plain.status not in (401, 403) or reply.judge(plain, _asker(token, plain)).code:
         return ""
     if plain.status == 401:
         return _TOKEN.format(length=len(token))

@@ -28,14 +28,20 @@ _FORMS: Mapping[str, request.Form] = {"auto": "lossless", "simple": "simple", "r
 @dataclass(frozen=True, slots=True)
 class LowCodeSettings:
     """A configured LowCodeAPI account. `content_mode` auto takes a message apart where nothing is lost; `simple` always, and then
-    `on_loss` says what becomes of one that loses something; `raw` never. `max_size` counts octets after base64. `controls` says
-    which dialects each listener obeys: one not named obeys none, and mail from no listener all."""
+    `on_loss` says what becomes of one that loses something; `raw` never. `configuration_set`, `identity_arn` and `tenant` are those
+    of the account at Amazon, for mail that names none; `streams` maps what apps ask for in others' words to configuration sets.
+    `max_size` counts octets after base64. `controls` says which dialects each listener obeys: one not named obeys none, and mail
+    from no listener all."""
 
     provider: str
     token: str = field(repr=False)
     base_url: str = "https://api.lowcodeapi.com/awsses"
     content_mode: Literal["auto", "simple", "raw"] = "auto"
     on_loss: Literal["refuse", "warn"] = "refuse"
+    configuration_set: str = ""
+    identity_arn: str = ""
+    tenant: str = ""
+    streams: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 60.0
     concurrency: int = 1  # no limit is documented
     max_size: int = MAX_MESSAGE
@@ -66,7 +72,7 @@ def payload(
         Source(message, block, facts, changes),
         recipients,
         asked=directives.read(block, directives.obeyed(settings.controls, listener), own="ses"),
-        account=Account(),
+        account=Account(settings.configuration_set, settings.identity_arn, settings.tenant, settings.streams),
         queue_id=queue_id,
         form=_FORMS[settings.content_mode],
         terms=Terms(settings.max_size, from_member=True, on_loss=settings.on_loss),

@@ -1,5 +1,4 @@
-"""Mailtrap by its REST API: transactional, bulk and sandbox; one request for each message, or for each recipient that no header
-shows; several in a batch.
+"""Mailtrap by its REST API: transactional, bulk and sandbox; one request for each message, several in a batch.
 
 `payload` builds the requests (request.py), `read` and `read_together` judge the answers (reply.py); all are pure. `Mailtrap` only puts
 them on the wire, by what all REST providers share (transports/rest.py). Each stream has its own host, a door. Mailtrap has no
@@ -17,8 +16,8 @@ from relay.transports.bodies import Body
 from relay.transports.http import Answer, Http, HttpTrouble
 from relay.transports.mailtrap.reply import Asker, after, greeted, read, read_together
 from relay.transports.mailtrap.request import MailtrapSettings, payload, together
-from relay.transports.rebuilding import Payload
-from relay.transports.rest import Rest, Shown
+from relay.transports.rebuilding import Payload, small_json
+from relay.transports.rest import Rest, Shown, everybody, outgoing, unreachable
 
 
 class Mailtrap(Rest[Payload]):
@@ -40,16 +39,7 @@ class Mailtrap(Rest[Payload]):
 
     def build(self, message: bytes, job: Job, *, apart: bool) -> Sequence[Payload]:
         """By `payload`."""
-        return payload(
-            message,
-            block=job.message.header,
-            queue_id=job.queue_id,
-            recipients=[recipient.address for recipient in job.recipients],
-            changes=job.edits,
-            settings=self._settings,
-            listener=job.listener,
-            apart=apart,
-        )
+        return payload(message, settings=self._settings, everybody=everybody(job), **outgoing(job, apart=apart))
 
     async def send(self, request: Payload) -> Mapping[str, Outcome]:
         """Judged by `read`."""
@@ -67,6 +57,10 @@ class Mailtrap(Rest[Payload]):
             self._refused = after(self._refused, zip(requests, found, strict=True), self._settings.stream)
         return found
 
+    def prefers(self, job: Job) -> str:
+        """As the request has it."""
+        return self._request(job).by_smtp
+
     async def look(self) -> Sequence[Check]:
         """What each stream that the configuration names says to an empty request, which is no mail. Judged by `greeted`."""
         first = self._settings.stream
@@ -77,14 +71,15 @@ class Mailtrap(Rest[Payload]):
         return checks
 
     async def _greet(self, stream: str) -> Check:
-        return greeted(await self._post(stream, self._settings.path, Body((b"{}",))), stream, len(self._settings.token))
+        answer = await self._post(stream, self._settings.path, Body((b"{}",)))
+        return greeted(answer, stream, len(self._settings.token), self._settings.doors[stream])
 
     async def _greet_further(self, stream: str) -> Check:
         """One that cannot be reached says nothing against the first."""
         try:
             return await self._greet(stream)
         except HttpTrouble as trouble:
-            return Check(f"connect, stream {stream}", False, trouble.text, self._unreachable)
+            return Check(f"connect, stream {stream}", False, trouble.text, unreachable(trouble, self._unreachable))
 
     def show(self, request: Payload) -> Shown:
         """The API token is the only secret."""
@@ -98,8 +93,10 @@ class Mailtrap(Rest[Payload]):
 
     async def _post(self, stream: str, path: str, body: Body) -> Answer:
         answer = await self._doors[stream].post(path, self._headers, body)
-        token = self._settings.token.encode()
-        return replace(answer, body=answer.body.replace(token, b"[token]"))  # whoever answers might quote what it was sent
+        text = answer.body
+        for form in (small_json(self._settings.token)[1:-1], self._settings.token.encode()):  # whoever answers might quote it
+            text = text.replace(form, b"[token]")
+        return replace(answer, body=text)
 
     def _asker(self) -> Asker:
         return Asker(self._settings.stream, len(self._settings.token), self._refused)

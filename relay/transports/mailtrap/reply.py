@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from relay import verdicts
 from relay.model import Outcome, Scope, Verdict
 from relay.transports import net
-from relay.transports.base import Check
+from relay.transports.base import Check, unanswered
 from relay.transports.http import Answer
 from relay.transports.rebuilding import Payload
 
@@ -114,6 +114,14 @@ _TEXTS: tuple[tuple[re.Pattern[str], _Row], ...] = tuple(
         (r"(?:invalid|malformed|bad) json", _UNREADABLE),
     )
 )
+# What in a refusal of a request sounds like the account, in words that are in no document. Nobody is bounced for it.
+_DOUBTFUL = re.compile(
+    _SAID
+    + r"(?:(?:free |current )?(?:account|plan|trial|subscription|billing|payment|organi[sz]ation|credit|(?:api )?token|permission|access)\b"
+    r"(?! message size)|sending (?:is|has|was)\b|you(?: are|'re) not\b|you(?: have|'ve) (?:used|reached|exceeded|run out|no)\b"
+    r"|you need\b)",
+    re.I,
+)
 _PLAN = re.compile(r"\b(?:plan|billing|quota|monthly|daily)\b", re.I)
 _PACE = re.compile(r"\brate\b|\bper (?:second|10 sec)", re.I)
 _QUOTED = re.compile(r"(?<!\w)'(?!from')[^']*'(?!\w)|\"[^\"]*\"|`[^`]*`", re.I)
@@ -161,16 +169,17 @@ def after(refused: frozenset[str], answered: Iterable[tuple[Payload, Mapping[str
     return refused
 
 
-def greeted(answer: Answer, stream: str, token_length: int) -> Check:
-    """What the answer to an empty request says about the token: it is refused for its content where the token is not."""
-    what, reply = f"token, stream {stream}", _parse(answer.body)
+def greeted(answer: Answer, stream: str, token_length: int, url: str) -> Check:
+    """What the answer of `url` to an empty request says about the token: it is refused for its content where the token is not."""
+    what, reply = f"login, stream {stream}", _parse(answer.body)
     if reply and answer.status == 400 and _by_text(reply.errors) is None:
-        return Check(what, True, "taken")
+        return Check(what, True, "accepted")
     row = _row(answer.status, reply, {"stream": stream, "domain": ""}, Asker(stream))
     if row.verdict is Verdict.CONFIG:  # nothing in the request named a domain
         row = replace(_BAD_TOKEN, name=row.name)
-    mend = row.mend.format(token=token_length)
-    return Check(what, False if row.verdict is Verdict.PAUSE else None, _said(answer, reply, row), mend)
+    if row.verdict is Verdict.PAUSE:
+        return Check(what, False, _said(answer, reply, row), row.mend.format(token=token_length))
+    return unanswered(what, _said(answer, reply, row), answer.status, url, own=reply is not None)
 
 
 def _load(body: bytes) -> object:
@@ -256,12 +265,16 @@ def _strange(status: int, *, documented: bool) -> _Row:
 
 def _by_text(errors: Sequence[str]) -> _Row | None:
     """What one of the errors says about the account, the domain or the rate."""
-    for error in errors:
-        text = _QUOTED.sub("", _NAMES.sub("", error)).strip()
+    for text in map(_bare, errors):
         for pattern, row in _TEXTS:
             if pattern.match(text):
                 return row
     return None
+
+
+def _bare(error: str) -> str:
+    """An error without the field it is about and without what it quotes."""
+    return _QUOTED.sub("", _NAMES.sub("", error)).strip()
 
 
 def _by_status(status: int, reply: _Reply, found: _Row | None) -> _Row:
@@ -269,7 +282,8 @@ def _by_status(status: int, reply: _Reply, found: _Row | None) -> _Row:
     if status == 429:  # of a sandbox also for what the plan allows in all
         return _LIMIT if found is _LIMIT or (_PLAN.search(said) and not _PACE.search(said)) else _RATE
     if status == 400:
-        return _INVALID if reply.errors else replace(_FAILED, name="")
+        doubtful = not reply.errors or any(_DOUBTFUL.match(_bare(error)) for error in reply.errors)
+        return replace(_FAILED, name="") if doubtful else _INVALID
     known = {401: _BAD_DOMAIN, 403: _FORBIDDEN, 500: _FAILED}.get(status)
     return known or _strange(status, documented=True)
 

@@ -101,14 +101,16 @@ def payload(
     settings: MailtrapSettings,
     listener: str = "",
     apart: bool = False,
+    everybody: Sequence[str] = (),
 ) -> tuple[Payload, ...]:
     """The requests that carry a stored message, whose header block is `block`, to `recipients`, each of whom is in exactly one;
-    with `apart` each has one of his own.
+    with `apart` each has one of his own. `everybody` are all whom the message was accepted for.
 
     The header is taken as it leaves (`changes` applied), directives from the header as it came. Raises CannotCarry.
     """
     asked = directives.read(block, directives.obeyed(settings.controls, listener), own="mailtrap")
     draft = _Draft(message, block, changes, asked, on_loss=settings.on_loss, max_size=settings.max_size)
+    draft.weigh(everybody or recipients, limit=MAX_RECIPIENTS)
     return draft.requests(draft.addressed(recipients, limit=MAX_RECIPIENTS, apart=apart), settings, queue_id)
 
 
@@ -126,6 +128,7 @@ class _Draft(Draft):
     name = "Mailtrap"
     mailbox = _MAILBOX
     own_fields = frozenset({"message-id"})  # Mailtrap makes its own
+    bcc_alone = True  # "at least one of" to, cc and bcc
 
     def opening(self, addressed: Addressed) -> bytes:
         """The three lists of addresses."""
@@ -148,8 +151,7 @@ class _Draft(Draft):
             "attachments": self._attachments(),
             **(self._template() if template else self._content()),
         }
-        for phrase in directives.left_out(self.asked, "tag", "metadata", "stream", "configuration_set"):
-            self.lose(phrase)
+        self.leave_out("tag", "metadata", "stream", "configuration_set")
         alone = template or max(len(request.recipients) for request in addressed) > MAX_SHARING
         kind = "" if alone else f"{stream} {self.domain}"
         # What only the other stream refuses must not stop this domain's mail by the usual one.
@@ -247,7 +249,9 @@ def _written(name: str, address: str) -> dict[str, str]:
 
 def _words(name: str) -> str:
     """A display name for a field of our own making: a value with other than ASCII would be encoded as a whole, addresses and all."""
-    return name if name.isascii() else Header(name, "utf-8", header_name="Reply-To").encode(linesep="").replace("\n", "")
+    return (
+        name if name.isascii() and "=?" not in name else Header(name, "utf-8", header_name="Reply-To").encode(linesep="").replace("\n", "")
+    )
 
 
 def _fit(variables: Mapping[str, str]) -> bool:

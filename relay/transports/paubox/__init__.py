@@ -20,7 +20,7 @@ from relay.transports.base import Check
 from relay.transports.http import Answer, Http
 from relay.transports.paubox.reply import login, read, read_together
 from relay.transports.paubox.request import BULK, Letter, PauboxSettings, bulk, payload
-from relay.transports.rest import Rest, Shown
+from relay.transports.rest import Rest, Shown, everybody, outgoing
 
 _SCHEMES = {"token": "Token token=", "bearer": "Bearer "}
 
@@ -38,17 +38,7 @@ class Paubox(Rest[Letter]):
 
     def build(self, message: bytes, job: Job, *, apart: bool) -> Sequence[Letter]:
         """By `payload`."""
-        return payload(
-            message,
-            block=job.message.header,
-            queue_id=job.queue_id,
-            recipients=[recipient.address for recipient in job.recipients],
-            changes=job.edits,
-            settings=self._settings,
-            listener=job.listener,
-            apart=apart,
-            notice=job.bounce,
-        )
+        return payload(message, settings=self._settings, everybody=everybody(job), notice=job.bounce, **outgoing(job, apart=apart))
 
     async def send(self, request: Letter) -> Mapping[str, Outcome]:
         """Judged by `read`."""
@@ -60,18 +50,26 @@ class Paubox(Rest[Letter]):
         answer = await self._http.post(BULK, self._headers(self._key), bulk(requests))
         return read_together(self._without_key(answer), requests, key_length=len(self._key))
 
+    def prefers(self, job: Job) -> str:
+        """As the request has it."""
+        return self._request(job).by_smtp
+
     async def look(self) -> Sequence[Check]:
         """Whether the key is accepted: asked for the receipt of a message that nobody sent. Where it is not, the other way to say
         it is tried, because Paubox's own pages disagree which is the right one."""
         path = f"/message_receipt?sourceTrackingId={uuid.uuid4()}"
         scheme = self._settings.auth_scheme
-        found = login(await self._http.get(path, self._headers(self._key)), key_length=len(self._key))
+        found = await self._login(path)
         if found.ok is False:
             other: Literal["token", "bearer"] = "bearer" if scheme == "token" else "token"
-            second = login(await self._http.get(path, self._headers(self._key, other)), key_length=len(self._key))
+            second = await self._login(path, other)
             if second.ok:
                 found = replace(found, text=f"{found.text}; as {other} it is accepted", mend=f"set auth_scheme: {other}")
         return [found]
+
+    async def _login(self, path: str, scheme: str = "") -> Check:
+        answer = await self._http.get(path, self._headers(self._key, scheme))
+        return login(answer, key_length=len(self._key), url=self._settings.url)
 
     def show(self, request: Letter) -> Shown:
         """The API key is the only secret."""

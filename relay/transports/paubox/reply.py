@@ -1,9 +1,9 @@
 """Replies of Paubox's API as outcomes, one for each recipient.
 
 Paubox has no error codes: an error is an HTTP status and an English text in one of three envelopes, so it is judged by the words
-in the text; what is quoted in it decides nothing. A text without a known word is judged by its status: 400 is about the message,
-422 about the sender's domain. What is in none of Paubox's envelopes is judged by relay/verdicts.py, but for 404: there is no API
-where it was looked for, or no template.
+in the text; what is quoted in it decides nothing. A text without a known word is judged by its status: 422 is about the sender's
+domain, and 400 may be about anything, so it is tried again, as is what only sounds like the account. What is in none of Paubox's
+envelopes is judged by relay/verdicts.py, but for 404: there is no API where it was looked for, or no template.
 
 Mail by Paubox may be about patients, and a text may quote it: what is kept of a text is in words.py. X-Request-Id is kept too, for
 Paubox's support.
@@ -24,7 +24,7 @@ from typing import NamedTuple
 from relay import verdicts
 from relay.model import Outcome, Verdict
 from relay.transports import net
-from relay.transports.base import Check
+from relay.transports.base import Check, unanswered
 from relay.transports.http import Answer
 from relay.transports.paubox.request import QUEUE_ID, Letter
 from relay.transports.paubox.words import shown
@@ -41,6 +41,12 @@ _ACCOUNT = re.compile(
     r"|(?:suspend|deactivat)\w{0,5}.{0,40}\baccount",
     re.I,
 )
+# What may be about the account: no reason to stop for everybody, and none to bounce anybody.
+_DOUBTFUL = re.compile(
+    r"\b(?:accounts?|plan|trial|subscription|billing|payment|organi[sz]ation|permissions?|not allowed|blocked|denied|disabled"
+    r"|inactive|expired|suspended|overage)\b",
+    re.I,
+)
 _VALUES = re.compile(r"template[ _]?values|variable|\bjson\b", re.I)
 _TEMPLATE = re.compile(r"template", re.I)
 _UNVERIFIED = re.compile(r"verif|authori[sz]|allowed to send", re.I)
@@ -49,6 +55,7 @@ _DOMAIN = re.compile(r"domain", re.I)
 _FORM = re.compile(r"address|format|malformed|syntax", re.I)
 _RECIPIENT = re.compile(r"recipient|\bb?cc\b", re.I)
 _ADDRESS = re.compile(r"e-?mail address|(?:invalid|malformed|bad) (?:e-?mail|address)", re.I)
+_PARTS = re.compile(r"subject|content|\bbody|attachment|base64|\bfile", re.I)
 _CONTENT = re.compile(r"subject|content|body|attachment|base64|text/|html|header|too (?:large|big|long)|size", re.I)
 
 _RECEIPT = re.compile(r"tracking|message", re.I)
@@ -120,8 +127,8 @@ def _in_order(replies: Sequence[_Reply | None], requests: Sequence[Letter]) -> l
     return [sure[request.queue_id].pop(0) if request.queue_id in sure else None for request in requests]
 
 
-def login(answer: Answer, *, key_length: int) -> Check:
-    """Whether the key was accepted, by the answer to a question for the receipt of a message that does not exist.
+def login(answer: Answer, *, key_length: int, url: str) -> Check:
+    """Whether the key was accepted, by the answer of `url` to a question for the receipt of a message that does not exist.
 
     The docs answer an unknown id with 404 in Paubox's own envelope; that a wrong key gets 401 there too is not written.
     """
@@ -134,7 +141,9 @@ def login(answer: Answer, *, key_length: int) -> Check:
     about_it = isinstance(value, dict) and ("sourceTrackingId" in value or (reply and _RECEIPT.search(reply.text)))
     if about_it and (_is_success(answer.status) or answer.status == 404):
         return Check("login", True, f"the API key is accepted ({answer.status} for a message that does not exist)")
-    return Check("login", None, said, _NOWHERE if answer.status == 404 else "")
+    if answer.status == 404:
+        return Check("login", False, said, _NOWHERE)
+    return unanswered("login", said, answer.status, url, own=reply is not None)
 
 
 # --- what was said ---
@@ -267,8 +276,6 @@ def _about(status: int, reply: _Reply | None, request: Letter) -> _About:
             return found
     if status == 403:
         return _About(Verdict.PAUSE, "4.7.1", _FORBIDDEN if reply else _IN_FRONT)
-    if reply and status == 400:
-        return _About(Verdict.PERM_MSG, "5.6.0")
     if reply and status == 422:
         return _sender_unverified("", request)
     verdict = verdicts.http(status, documented=reply is not None)
@@ -277,6 +284,8 @@ def _about(status: int, reply: _Reply | None, request: Letter) -> _About:
 
 def _by_text(status: int, text: str, request: Letter) -> _About | None:
     """What the words of a refusal mean; None where they say nothing."""
+    if status != 403 and _PARTS.search(text) and (_ACCOUNT.search(text) or _UNVERIFIED.search(text)):
+        return _About(Verdict.RETRY, "4.3.0")  # it may be quoting the message, which must stop nobody else's
     if _ACCOUNT.search(text):
         return _About(Verdict.PAUSE, "4.7.0", _STOPPED)
     if _TEMPLATE.search(text) and request.uses.get("template"):
@@ -285,6 +294,8 @@ def _by_text(status: int, text: str, request: Letter) -> _About | None:
         return _sender_unverified(text, request)
     if status == 403:
         return None
+    if _DOUBTFUL.search(text):
+        return _About(Verdict.RETRY, "4.3.0")
     if _RECIPIENT.search(text):
         return _recipient_refused(request)
     if _SENDER.search(text):  # there is one, and of a form that is taken: what is left is the account's word on it

@@ -42,6 +42,7 @@ BULK = "/bulk_messages"
 _SINGLE = b'{"data":{"message":'  # before the message, where nothing is said beside it
 _LISTED = {"list-unsubscribe": "List-Unsubscribe", "list-unsubscribe-post": "List-Unsubscribe-Post"}  # taken by name
 _THREAD = frozenset({"in-reply-to", "references"})
+_NO_ANSWER = ("X-Auto-Response-Suppress", "All")  # what Auto-Submitted says, in a field that goes along (MS-OXCMAIL)
 # Which addresses Paubox takes is not documented: no quoted local part and no address literal, which few take.
 _MAILBOX = re.compile(r"[a-z0-9.!#$%&'`*+\-/=?^_{|}~]+@(?:\.?[a-z0-9-])+", re.I)
 
@@ -91,15 +92,18 @@ def payload(
     settings: PauboxSettings,
     listener: str = "",
     apart: bool = False,
+    everybody: Sequence[str] = (),
     notice: bool = False,
 ) -> tuple[Letter, ...]:
     """The requests that carry a stored message, whose header block is `block`, to `recipients`, each of whom is in exactly one;
-    with `apart` each has one of his own. `notice` marks a bounce of ours, which has to arrive even outside its thread.
+    with `apart` each has one of his own. `everybody` are all whom the message was accepted for. `notice` marks a bounce of ours, which
+    has to arrive even outside its thread.
 
     The header is taken as it leaves (`changes` applied), directives from the header as it came. Raises CannotCarry.
     """
     asked = directives.read(block, directives.obeyed(settings.controls, listener))
     draft = _Draft(message, block, changes, asked, on_loss=settings.on_loss, max_size=settings.max_size)
+    draft.weigh(everybody or recipients, limit=MAX_RECIPIENTS)
     return draft.requests(draft.addressed(recipients, limit=MAX_RECIPIENTS, apart=apart), settings, queue_id, notice=notice)
 
 
@@ -116,16 +120,19 @@ class _Draft(Draft):
 
     name = "Paubox"
     mailbox = _MAILBOX
+    own_fields = frozenset({"message-id"})  # Paubox makes its own
     _before = _SINGLE
 
     def opening(self, addressed: Addressed) -> bytes:
         """What stands beside the message, and the three lists of addresses."""
         lists = {"recipients": addressed.to, "cc": addressed.cc, "bcc": addressed.bcc}
-        written = {name: [mailboxes.write(box.name, sendable(box.address)) for box in boxes] for name, boxes in lists.items() if boxes}
+        written = {name: [mailboxes.write_text(box.name, sendable(box.address)) for box in boxes] for name, boxes in lists.items() if boxes}
         return self._before + small_json(written)[:-1] + b","
 
     def requests(self, addressed: Sequence[Addressed], settings: PauboxSettings, queue_id: str, *, notice: bool) -> tuple[Letter, ...]:
         """The requests; raises CannotCarry with all reasons."""
+        if notice:
+            self.by_smtp = "a notice keeps Auto-Submitted and its thread by SMTP only"
         template = self.asked.template
         beside = self._template() if template else self._tracking(settings)
         if beside:
@@ -145,8 +152,7 @@ class _Draft(Draft):
 
     def _template(self) -> dict[str, object]:
         """Beside a templated message; the values are a JSON text, and tracking has no place."""
-        for what in directives.left_out(self.asked):
-            self.lose(what)
+        self.leave_out()
         values = json.dumps(dict(self.asked.template_model or {}), ensure_ascii=False, separators=(",", ":"))
         return {"template_name": self.asked.template, "template_values": values}
 
@@ -156,17 +162,16 @@ class _Draft(Draft):
         opens = settings.track_opens if asked.track_opens is None else asked.track_opens
         links = settings.track_links if not asked.track_links else asked.track_links != "None"
         taken = [name for name, wanted in (("track_opens", opens), ("track_links", links)) if wanted]
-        for what in directives.left_out(asked, *taken):
-            self.lose(what)
+        self.leave_out(*taken)
         return {name: True for name, wanted in (("override_open_tracking", opens), ("override_link_tracking", links)) if wanted}
 
     def _headers(self, queue_id: str, *, notice: bool) -> tuple[dict[str, str], str]:
         """The object of header fields, which keeps one value for each name; and the Reply-To's domain where it is not the From's."""
         author = self.author()
-        found = {"subject": self._subject(), "from": mailboxes.write(author.name, author.address)}
+        found = {"subject": self._subject(), "from": mailboxes.write_text(author.name, author.address)}
         answers_to = self._answers_to()
         if answers_to:
-            found["reply-to"] = mailboxes.write(answers_to.name, answers_to.address)
+            found["reply-to"] = mailboxes.write_text(answers_to.name, answers_to.address)
         known = set()
         thread = False
         for name, spelt, value in self.fields():
@@ -184,6 +189,8 @@ class _Draft(Draft):
             self.lose(
                 "In-Reply-To and References are left out, so that an answer stands outside its thread", "cosmetic" if notice else "hard"
             )
+        if notice and _NO_ANSWER[0].lower() not in known:
+            found[_NO_ANSWER[0]] = _NO_ANSWER[1]
         found[QUEUE_ID] = queue_id
         domain = answers_to.address.rpartition("@")[2].lower() if answers_to else ""
         return found, domain if domain != self.domain else ""

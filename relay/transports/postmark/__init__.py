@@ -17,8 +17,8 @@ from relay.transports.http import Answer, Http
 from relay.transports.postmark import account
 from relay.transports.postmark.reply import read, read_together
 from relay.transports.postmark.request import PostmarkSettings, payload, together
-from relay.transports.rebuilding import Payload
-from relay.transports.rest import Rest, Shown
+from relay.transports.rebuilding import Payload, small_json
+from relay.transports.rest import Rest, Shown, everybody, outgoing
 
 _TOKEN = "X-Postmark-Server-Token"
 
@@ -39,16 +39,7 @@ class Postmark(Rest[Payload]):
 
     def build(self, message: bytes, job: Job, *, apart: bool) -> Sequence[Payload]:
         """By `payload`."""
-        return payload(
-            message,
-            block=job.message.header,
-            queue_id=job.queue_id,
-            recipients=[recipient.address for recipient in job.recipients],
-            changes=job.edits,
-            settings=self._settings,
-            listener=job.listener,
-            apart=apart,
-        )
+        return payload(message, settings=self._settings, everybody=everybody(job), **outgoing(job, apart=apart))
 
     async def send(self, request: Payload) -> Mapping[str, Outcome]:
         """Judged by `read`."""
@@ -60,6 +51,10 @@ class Postmark(Rest[Payload]):
         path, body = together(requests)
         answer = self._without_token(await self._http.post(path, self._headers, body))
         return read_together(answer, requests, token_length=len(self._settings.token))
+
+    def prefers(self, job: Job) -> str:
+        """As the request has it."""
+        return self._request(job).by_smtp
 
     async def look(self) -> Sequence[Check]:
         """The server that the token belongs to, and the stream of the settings. Judged by account.py."""
@@ -73,8 +68,11 @@ class Postmark(Rest[Payload]):
         return self._without_token(await self._http.get(path, self._headers))
 
     def _without_token(self, answer: Answer) -> Answer:
-        """Whoever answers might quote what it was sent."""
-        return replace(answer, body=answer.body.replace(self._settings.token.encode(), b"[token]"))
+        """Whoever answers might quote what it was sent, as it is or as JSON has it."""
+        body = answer.body
+        for form in (small_json(self._settings.token)[1:-1], self._settings.token.encode()):
+            body = body.replace(form, b"[token]")
+        return replace(answer, body=body)
 
     def show(self, request: Payload) -> Shown:
         """The server token is the only secret."""

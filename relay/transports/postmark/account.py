@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 from relay.model import Verdict
 from relay.transports import net
-from relay.transports.base import Check
+from relay.transports.base import Check, unanswered
 from relay.transports.http import Answer
-from relay.transports.postmark.reply import refusal
+from relay.transports.postmark.reply import is_own, refusal
 from relay.transports.postmark.request import PostmarkSettings
 
 TEST_TOKEN = "POSTMARK_API_TEST"  # requests with it are looked at and answered, and nothing is sent
@@ -77,6 +77,8 @@ def _tracking(found: dict[str, object], settings: PostmarkSettings) -> Check:
 def _not_told(what: str, answer: Answer, settings: PostmarkSettings, uses: Mapping[str, str]) -> Check:
     """An answer that is not what was asked for: a refusal for good, or one that says nothing of the account."""
     if answer.status == 200:  # of which nothing is shown: half of the true answer holds tokens too
-        return Check(what, None, "200: not what Postmark answers to this question")
+        return unanswered(what, "200: not what Postmark answers to this question", 200, settings.base_url, own=False)
     refused = refusal(answer, uses=uses, token_length=len(settings.token))
-    return Check(what, False if refused.verdict in (Verdict.PAUSE, Verdict.CONFIG) else None, refused.reply, refused.mend)
+    if refused.verdict in (Verdict.PAUSE, Verdict.CONFIG):
+        return Check(what, False, refused.reply, refused.mend)
+    return unanswered(what, refused.reply, answer.status, settings.base_url, own=is_own(answer))

@@ -49,6 +49,8 @@ _ROWS: Mapping[tuple[int, int], tuple[Verdict, str, str]] = {
     (422, 1236): (Verdict.CONFIG, "4.3.5", "StreamCannotSend"),
     (422, 1480): (Verdict.PAUSE, "4.7.1", "AddressNotAllowed"),
 }
+CODES = frozenset(_ROWS)
+"""The pairs of HTTP status and ErrorCode that are known."""
 _OWN_STATUS = {code: status for status, code in _ROWS}  # the HTTP status that a code comes with
 _IDENTITY = {400: "domain", 401: "domain", 1101: "template", 1226: "stream", 1235: "stream", 1236: "stream"}
 _MENDS = {
@@ -66,6 +68,9 @@ _MENDS = {
     1480: "add this host's address to the allowed addresses of the Postmark server",
 }
 _MEND_401 = _MENDS[10]
+_TOO_LARGE = (Verdict.PERM_MSG, "5.3.4", "")
+# The number of a request that is too large, and of an account that may not send: nobody is bounced for what may be the account.
+_SHARED_413 = (Verdict.RETRY, "4.3.0", "")
 _MEND_403 = "a security layer in front of the API refused the request; if it goes on, tell Postmark support when it began"
 # A batch is refused for what stands in it, and so is worth a second look in parts; but not where it is refused for what all of it
 # meets again, or where nobody knows.
@@ -121,6 +126,11 @@ def refusal(answer: Answer, *, uses: Mapping[str, str], token_length: int) -> Ou
     return _outcome(answer, reply, _row(reply.code if reply else None, status, documented=reply is not None), uses, token_length)
 
 
+def is_own(answer: Answer) -> bool:
+    """Whether it has the shape of an answer of Postmark."""
+    return _reply(_json(answer.body)) is not None
+
+
 def _json(body: bytes) -> object:
     try:
         return json.loads(body)
@@ -161,6 +171,11 @@ def _row(code: int | None, status: int, *, documented: bool = True) -> tuple[Ver
     known = _ROWS.get((_OWN_STATUS.get(code or 0, 0) if status in (200, 422) else status, code or 0))
     if known:
         return known
+    own = _ROWS.get((_OWN_STATUS.get(code or 0, 0), code or 0))
+    if own and own[0] is Verdict.PAUSE and 400 <= status < 500 and code != status:
+        return own  # the account, by whatever status it is refused
+    if status == 413:
+        return _SHARED_413 if code == 413 else _TOO_LARGE
     verdict = verdicts.http(status, documented=documented)
     return verdict, verdicts.status(verdict), ""
 

@@ -65,14 +65,16 @@ def payload(
     settings: PostmarkSettings,
     listener: str = "",
     apart: bool = False,
+    everybody: Sequence[str] = (),
 ) -> tuple[Payload, ...]:
     """The requests that carry a stored message, whose header block is `block`, to `recipients`, each of whom is in exactly one;
-    with `apart` each has one of his own.
+    with `apart` each has one of his own. `everybody` are all whom the message was accepted for.
 
     The header is taken as it leaves (`changes` applied), directives from the header as it came. Raises CannotCarry.
     """
     asked = directives.read(block, directives.obeyed(settings.controls, listener), own="postmark")
     draft = _Draft(message, block, changes, asked, on_loss=settings.on_loss, max_size=settings.max_size)
+    draft.weigh(everybody or recipients, limit=MAX_RECIPIENTS)
     return draft.requests(draft.addressed(recipients, limit=MAX_RECIPIENTS, apart=apart), settings, queue_id)
 
 
@@ -95,7 +97,9 @@ class _Draft(Draft):
         """The three lists of addresses, each as one text."""
         lists = {"To": addressed.to, "Cc": addressed.cc, "Bcc": addressed.bcc}
         fields = {
-            name: ", ".join(mailboxes.write(box.name, sendable(box.address)) for box in boxes) for name, boxes in lists.items() if boxes
+            name: ", ".join(mailboxes.write_text(box.name, sendable(box.address)) for box in boxes)
+            for name, boxes in lists.items()
+            if boxes
         }
         return small_json(fields)[:-1] + b","
 
@@ -103,11 +107,10 @@ class _Draft(Draft):
         """The requests; raises CannotCarry with all reasons."""
         asked = self.asked
         stream = self._stream(settings)
-        for what in directives.left_out(asked, *_TAKEN):
-            self.lose(what)
+        self.leave_out(*_TAKEN)
         fields: dict[str, object] = {
             "From": self._from(),
-            "ReplyTo": ", ".join(mailboxes.write(box.name, box.address) for box in self.reply_to()),
+            "ReplyTo": ", ".join(mailboxes.write_text(box.name, box.address) for box in self.reply_to()),
             "Tag": self._tag(),
             "Headers": [{"Name": name, "Value": value} for _, name, value in self.fields()],
             "TrackOpens": settings.track_opens if asked.track_opens is None else asked.track_opens,
@@ -132,7 +135,7 @@ class _Draft(Draft):
 
     def _from(self) -> str:
         box = self.author()
-        return self.limited("From field", mailboxes.write(box.name, box.address), POSTMARK_FROM) if box.address else ""
+        return self.limited("From field", mailboxes.write_text(box.name, box.address), POSTMARK_FROM) if box.address else ""
 
     def _tag(self) -> str:
         """The tag only counts mail: one that is too long is cut."""

@@ -18,7 +18,7 @@ from relay.model import Job, Outcome, Verdict
 from relay.transports.base import Check, Preview
 from relay.transports.bodies import Body
 from relay.transports.http import Answer, Http
-from relay.transports.rest import Rest, Shown
+from relay.transports.rest import Rest, Shown, outgoing
 from relay.transports.ses.credentials import NoKeys, credentials
 from relay.transports.ses.reply import asker, keys_refused, read, skewed
 from relay.transports.ses.request import PATH, Payload, SesSettings, payload
@@ -47,17 +47,7 @@ class Ses(Rest[Payload]):
 
     def build(self, message: bytes, job: Job, *, apart: bool) -> Sequence[Payload]:
         """By `payload`."""
-        return payload(
-            message,
-            block=job.message.header,
-            facts=job.message.facts,
-            queue_id=job.queue_id,
-            recipients=[recipient.address for recipient in job.recipients],
-            changes=job.edits,
-            settings=self._settings,
-            listener=job.listener,
-            apart=apart,
-        )
+        return payload(message, facts=job.message.facts, settings=self._settings, **outgoing(job, apart=apart))
 
     async def send(self, request: Payload) -> Mapping[str, Outcome]:
         """Signed by `sign`, judged by `read`. Without keys nothing is sent, and the provider pauses."""
@@ -78,7 +68,7 @@ class Ses(Rest[Payload]):
         except NoKeys as error:
             return [Check("login", False, error.text, error.mend)]
         behind, answer = await self._ask("GET", account.PATH, _NOTHING, None, keys)
-        return account.checks(answer, asker(self._settings.region, keys, self._credentials.source, behind))
+        return account.checks(answer, asker(self._settings.region, keys, self._credentials.source, behind), self._settings.url)
 
     def show(self, request: Payload) -> Shown:
         """The signature is made by curl."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from relay.model import Verdict
 from relay.transports import net
-from relay.transports.base import Check
+from relay.transports.base import Check, unanswered
 from relay.transports.http import Answer
 from relay.transports.sesv2.reply import Asker, judge
 
@@ -26,8 +26,8 @@ _MAY_LOOK = "to see it here, allow ses:GetAccount to the owner of the key; sendi
 _SENDING_ONLY = re.compile(r"is not authorized to perform:? [`']?ses:GetAccount", re.I)
 
 
-def checks(answer: Answer, asker: Asker) -> tuple[Check, ...]:
-    """The login, and where it may be looked at, the account and its quota of 24 hours."""
+def checks(answer: Answer, asker: Asker, url: str) -> tuple[Check, ...]:
+    """What `url` answered: the login, and where it may be looked at, the account and its quota of 24 hours."""
     account = _object(answer.body)
     if 200 <= answer.status < 300 and isinstance(account.get("SendingEnabled"), bool):
         return (Check("login", True, "accepted"), *_about(account, asker.region))
@@ -41,7 +41,7 @@ def checks(answer: Answer, asker: Asker) -> tuple[Check, ...]:
         )
     if judged.verdict is Verdict.PAUSE:
         return (Check("login", False, judged.reply, judged.mend),)
-    return (Check("login", None, judged.reply),)
+    return (unanswered("login", judged.reply, answer.status, url, own=judged.own),)
 
 
 def _object(body: bytes) -> Mapping[str, object]:

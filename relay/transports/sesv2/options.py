@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from relay import directives
 from relay.directives import Directives
 from relay.fidelity import Loss
+from relay.transports.stamps import SEALED
 
 MAX_TAG = 256  # characters of a message tag's name, and of its value
 QUEUE_ID = "relay-id"  # the message tag of our queue id
@@ -60,8 +61,9 @@ class Options:
         self.uses[kind] = name
         return name
 
-    def add(self, asked: Directives, account: Account, queue_id: str) -> None:
-        """What is asked for, else what the configuration says."""
+    def add(self, asked: Directives, account: Account, queue_id: str, *, sealed: bool = False) -> None:
+        """What is asked for, else what the configuration says. `sealed`: the message is signed or encrypted, so that tracking, which
+        rewrites HTML, would break it: it is switched off, whatever the configuration set says."""
         self.members["EmailTags"] = self._tags(asked, queue_id)
         stream = directives.stream(asked, account.streams, "ses")
         if stream.loss:
@@ -76,13 +78,21 @@ class Options:
             self.members["ListManagementOptions"] = self._list(asked.list_management)
         if tenant := asked.tenant or account.tenant:
             self.members["TenantName"] = self._checked("tenant", tenant)
-        tracking = {"OpenTrackingEnabled": asked.track_opens, "ClickTrackingEnabled": asked.track_links and asked.track_links != "None"}
-        if chosen := {name: "ENABLED" if on else "DISABLED" for name, on in tracking.items() if on is not None and on != ""}:
-            self.members["ConfigurationOverrides"] = {"Tracking": chosen}
+        self._track(asked, sealed=sealed)
         for phrase in directives.left_out(asked, *_TAKEN):
             self._lose(phrase)
         if asked.inline_css:
             self._lose("inline CSS is left out")
+
+    def _track(self, asked: Directives, *, sealed: bool) -> None:
+        tracking = {"OpenTrackingEnabled": asked.track_opens, "ClickTrackingEnabled": asked.track_links and asked.track_links != "None"}
+        if sealed and any(tracking.values()):
+            self._lose(SEALED)
+        chosen = {
+            name: "ENABLED" if on and not sealed else "DISABLED" for name, on in tracking.items() if sealed or (on is not None and on != "")
+        }
+        if chosen:
+            self.members["ConfigurationOverrides"] = {"Tracking": chosen}
 
     def _tags(self, asked: Directives, queue_id: str) -> list[dict[str, str]]:
         """The app's own tags first: the queue id joins them and never takes one's place."""
@@ -90,12 +100,15 @@ class Options:
         pairs = [("category", asked.tag)] if asked.tag and asked.tag not in categories else []
         found: dict[str, tuple[str, str]] = {}
         for key, value in (*pairs, *asked.metadata.items()):
-            name, text = (_NOT_IN_TAGS.sub("_", given)[:MAX_TAG] for given in (key, value))
-            if not text or name.lower() in found:
+            name, text = (_NOT_IN_TAGS.sub("_", given) for given in (key, value))
+            if not text or name[:MAX_TAG].lower() in found:
                 self._lose(f"message tag {key[:40]!r} is left out")
                 continue
             if (name, text) != (key, value):
                 self._lose(f"message tag {key[:40]!r} is written with letters, digits, _ and - only")
+            if max(len(name), len(text)) > MAX_TAG:
+                self._lose(f"message tag {key[:40]!r} is cut to {MAX_TAG} characters")
+            name, text = name[:MAX_TAG], text[:MAX_TAG]
             found[name.lower()] = (name, text)
         found.setdefault(QUEUE_ID, (QUEUE_ID, queue_id))
         return [{"Name": name, "Value": text} for name, text in found.values()]

@@ -4,7 +4,8 @@ The header stays what the app wrote, and `Destination` is the envelope: all reci
 no header from it and its events list the recipients flat. ReplyToAddresses is never given, and FromEmailAddress only where
 asked for: they replace header fields. Nor is FeedbackForwardingEmailAddress: SES refuses one that is not verified, and an
 envelope's reverse-path often is not. Changed beyond the edits are only parts with 8-bit text or lines over 998 octets (never
-signed ones), header lines over 998 octets, which are folded, and a field that SES wants once goes once.
+signed ones), header lines over 998 octets, which are folded, domains in address fields, which become A-labels, and a field that
+SES wants once, which goes once.
 
 Everything that SES is known to refuse is found before sending, and then CannotCarry names each reason. Pure.
 Amazon SES API v2 reference and developer guide 2026-11: SendEmail, RawMessage, Destination, "Amazon SES header fields",
@@ -17,7 +18,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from relay import address, edits, fidelity, header, mime, reencoding
+from relay import edits, fidelity, header, mime, reencoding
 from relay.directives import Directives
 from relay.errors import CannotCarry
 from relay.fidelity import Loss
@@ -84,10 +85,11 @@ class _Draft:
         self.author: dict[str, str] = {}
         message, block = source.message, source.block
         head, self.body = self._seven_bit(source) or (block, (memoryview(message)[len(block) :],))
-        once = singles.reduced(reencoding.folded(edits.apply(head, source.changes)))
+        once = singles.reduced(reencoding.folded(reencoding.with_a_labels(edits.apply(head, source.changes))))
         self.head = once.block
         self.reasons += once.reasons
         self.losses += [Loss("cosmetic", what) for what in once.losses]
+        self.reasons += refused.by_lines("ses", self.head)
         self._read_addresses(terms)
         self._look_at_files(message)
         size = Encoded(self.head, *self.body).size
@@ -110,19 +112,12 @@ class _Draft:
         return None
 
     def _read_addresses(self, terms: Terms) -> None:
-        """Who sends, and what SES would stumble over: it reads the address fields, and has no SMTPUTF8."""
+        """Who sends, and what SES would stumble over."""
         authors = fidelity.mailboxes_in(self.head, "from")
-        for name, boxes in (("From", authors), ("Sender", fidelity.mailboxes_in(self.head, "sender"))):
-            if not all(address.valid(box.address) for box in boxes):
-                self.reasons.append(f"the {name} address is not one that Amazon SES takes")
-            self.senders += [box.address for box in boxes]
-        if not authors:
-            self.reasons.append("there is no From address")
-        elif terms.from_member:
+        self.senders += [box.address for box in (*authors, *fidelity.mailboxes_in(self.head, "sender"))]
+        self.reasons += refused.by_header("ses", self.head)
+        if authors and terms.from_member:
             self._name_author(authors, terms)
-        for name in ("to", "cc", "reply-to"):
-            if not all(box.address.isascii() for box in fidelity.mailboxes_in(self.head, name)):
-                self.reasons.append(f"the {name.title()} field has an address that is not ASCII")
 
     def _name_author(self, authors: Sequence[Mailbox], terms: Terms) -> None:
         """FromEmailAddress, which takes the place of the From field and is one mailbox."""

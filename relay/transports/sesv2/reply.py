@@ -23,7 +23,7 @@ from relay.transports.sesv2.payload import Payload
 
 _LOGIN, _EXPIRED = "{login}", "{expired}"  # who asks says what to do about his keys
 _REGION = "check region ({region}): Amazon knows no such region for these keys"
-_DENIED = "allow ses:SendEmail and ses:SendRawEmail for the sender's identity to the owner of the key (docs/providers.md, least policy)"
+_DENIED = "allow ses:SendEmail and ses:SendRawEmail for the sender's identity to the owner of the key (docs/providers/ses.md, Set-up)"
 _LOST = "the signature did not arrive: check base_url and what stands between this host and Amazon"
 _QUOTA = "the account's quota of 24 hours is used up: wait, or ask Amazon for more (SES console, Account dashboard)"
 _SUSPENDED = "Amazon has suspended sending for this account: look at the SES console and the account's mail from Amazon"
@@ -58,6 +58,7 @@ _ROWS: Mapping[str, tuple[Verdict, str, str]] = {
     "ConfigurationSetDoesNotExist": (Verdict.CONFIG, "4.3.5", _MISSING["configuration_set"]),
     "TemplateDoesNotExist": (Verdict.CONFIG, "4.3.5", _MISSING["template"]),
     "TemplateAccessDenied": (Verdict.CONFIG, "4.7.1", _TEMPLATE_DENIED),
+    "IdentityAccessDenied": (Verdict.CONFIG, "4.7.1", _DENIED),
     "TenantSendingPaused": (Verdict.CONFIG, "4.7.0", _TENANT_PAUSED),
     "TenantLacksResource": (Verdict.CONFIG, "4.7.1", _TENANT_LACKS),
     "MissingRenderingAttribute": (Verdict.PERM_MSG, "5.6.0", ""),
@@ -112,6 +113,7 @@ _SIGNING = frozenset({_LOGIN, _EXPIRED})
 _SKEW_CODES = frozenset({"RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"})
 _SKEW_TEXT = re.compile(r"signature (?:expired|not yet current)", re.I)
 _TEMPLATE_TEXT = re.compile(r"\bses:SendTemplatedEmail\b|\bses:[^:\s]*:[^:\s]*:template/", re.I)
+_DENIED_IDENTITY = re.compile(r":identity/(?:[^\s/'\"`@]*@)?([\w.-]*\w)")
 _RATE = re.compile(r"\brate\b")
 _REGION_TEXT = re.compile(r"credential should be scoped to a valid region", re.I)
 _CODE = re.compile(r"[A-Za-z0-9_.]{1,100}")
@@ -130,7 +132,8 @@ _NO_SKEW = 60.0  # seconds; a clock that is this near is not what a signature fa
 class Asker:
     """Who asked. `login` and `expired` say what to do where the keys are refused, or have expired; `secrets` is what no text may
     repeat, and what stands in its place. `behind` is how many seconds this host's clock is behind the remote's, where that is
-    known; `clock` says what to do about the time of a signature that is not made here."""
+    known; `clock` says what to do about the time of a signature that is not made here; `asked` is whose
+    answer it should be."""
 
     region: str
     login: str
@@ -138,15 +141,17 @@ class Asker:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     behind: float | None = None
     clock: str = ""
+    asked: str = "Amazon SES"
 
 
 class Judged(NamedTuple):
-    """What an answer that does not concern a message means."""
+    """What an answer that does not concern a message means; `own` where it has the shape of an answer of AWS."""
 
     verdict: Verdict
     code: str
     reply: str
     mend: str
+    own: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +181,23 @@ def read(answer: Answer, request: Payload, asker: Asker) -> dict[str, Outcome]:
         )
         return dict.fromkeys(request.recipients, taken)
     code = _meant(answer, reply)
+    names = _names(request)
+    if code == "AccessDenied" and (domain := _denied(reply, request)):
+        code, names = "IdentityAccessDenied", {**names, "domain": domain}
     verdict, status, mend = _judged(answer, reply, code, asker)
     identity = ""
     if verdict is Verdict.CONFIG:
         kind = _kind(code, reply, request)
-        identity = f"{kind}={_names(request)[kind]}"
+        identity = f"{kind}={names[kind]}"
         mend = mend or _MISSING[kind]
     refusal = Outcome(
         verdict,
         status,
-        _said(answer, reply),
+        _said(answer, reply, asker),
         answer.remote,
         retry_after=answer.retry_after(),
         identity=identity,
-        mend=_filled(mend, _names(request), asker) if verdict in (Verdict.PAUSE, Verdict.CONFIG) else "",
+        mend=_filled(mend, names, asker) if verdict in (Verdict.PAUSE, Verdict.CONFIG) else "",
         connect_s=answer.connect_s,
         send_s=answer.send_s,
     )
@@ -201,7 +209,7 @@ def judge(answer: Answer, asker: Asker) -> Judged:
     reply = _parse(answer, asker.secrets)
     code = _meant(answer, reply)
     verdict, _, mend = _judged(answer, reply, code, asker)
-    return Judged(verdict, code, _said(answer, reply), _filled(mend, {}, asker))
+    return Judged(verdict, code, _said(answer, reply, asker), _filled(mend, {}, asker), reply.documented)
 
 
 def skewed(answer: Answer) -> bool:
@@ -236,10 +244,10 @@ def _parse(answer: Answer, secrets: Mapping[str, str]) -> _Reply:
     return _Reply(known, code if known else "", said, net.one_line(identifier, 100) if identifier else "")
 
 
-def _said(answer: Answer, reply: _Reply) -> str:
+def _said(answer: Answer, reply: _Reply, asker: Asker) -> str:
     """Code and text, and the request's number, which Amazon's support asks for."""
     if not reply.documented:
-        return net.one_line(f"{answer.status}: not an answer of Amazon SES: {reply.text}")
+        return net.one_line(f"{answer.status}: not an answer of {asker.asked}: {reply.text}")
     said = net.one_line(f"{answer.status} {reply.code}: {reply.text}")
     number = answer.headers.get("x-amzn-requestid", "")
     return f"{said} (request {number})" if re.fullmatch(r"[\w-]{1,64}", number) else said
@@ -260,13 +268,20 @@ def _meant(answer: Answer, reply: _Reply) -> str:
     return reply.code
 
 
+def _denied(reply: _Reply, request: Payload) -> str:
+    """The sender's domain that a refusal of access names: an app with a From that the key may not use must not stop the others."""
+    found = _DENIED_IDENTITY.search(reply.text)
+    return found[1].lower() if found and found[1].lower() in request.domains else ""
+
+
 def _judged(answer: Answer, reply: _Reply, code: str, asker: Asker) -> tuple[Verdict, str, str]:
     """Verdict, enhanced status and mend, the one with its blanks, of a reply that means `code`."""
     text = reply.text.lower()
     row = _ROWS.get(code) if answer.status >= 400 else None  # a 2xx with an error in it says both
     if row is None:
         verdict = verdicts.http(answer.status, documented=reply.documented)
-        return verdict, verdicts.status(verdict), _key_mend(reply, _LOGIN, asker) if answer.status == 401 else _FORBIDDEN
+        status = "5.3.4" if answer.status == 413 else verdicts.status(verdict)
+        return verdict, status, _key_mend(reply, _LOGIN, asker) if answer.status == 401 else _FORBIDDEN
     verdict, status, mend = row
     if verdict in (Verdict.THROTTLE, Verdict.PAUSE) and "daily message quota" in text:
         return _ROWS["DailyQuotaExceeded"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from relay import reencoding
 from relay.directives import Directives
 from relay.errors import CannotCarry
 from relay.fidelity import Loss
@@ -37,7 +38,7 @@ def payload(
     The header is taken as it leaves, directives from the header as it came. Raises CannotCarry with every reason found.
     """
     options = Options()
-    options.add(asked, account, queue_id)
+    options.add(asked, account, queue_id, sealed=reencoding.sealed(source.message, source.block, source.changes))
     if asked.template or form == "simple":
         return simple.requests(source, recipients, asked, options, terms, apart=apart)
     if form == "raw":

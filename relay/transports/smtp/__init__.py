@@ -25,9 +25,9 @@ from relay.model import Job, Kind, Outcome, Recipient, Verdict
 from relay.transports import esmtp, net, refused
 from relay.transports.base import ALONE, Check, Outcomes, Preview, Share
 from relay.transports.conversation import CLOSING, Connection, Finding, Found, Refused, Trouble
-from relay.transports.smtp import opening, probing
+from relay.transports.smtp import logins, opening, probing
 from relay.transports.smtp.judging import About, blotted, judged, outcome
-from relay.transports.smtp.message import BEST, Plan, look_inside, plan, sorted_out, transaction, whole
+from relay.transports.smtp.message import BEST, OF_PROVIDERS, Plan, look_inside, plan, sorted_out, transaction, whole
 from relay.transports.smtp.opening import trouble
 from relay.transports.smtp.settings import SmtpSettings, by_preset
 
@@ -65,7 +65,8 @@ class Smtp:
         """Split into transactions of at most `max_recipients`. What the server can take is known only once it is asked, apart
         from what its preset knows."""
         planned = plan(job, self._settings)
-        await look_inside(job, self._settings)
+        if await look_inside(job, self._settings):
+            planned = plan(job, self._settings, sealed=True)
         size = 1 if planned.apart else self._settings.max_recipients
         taken, others = sorted_out(job.recipients, self._settings)
         refusal = replace(planned, refusal=refused.refusal(self._settings.dialect))
@@ -75,10 +76,11 @@ class Smtp:
         ]
 
     async def preview(self, job: Job) -> Sequence[Preview]:
-        """The transactions for the job, with a server that takes 8 bits and UTF-8."""
+        """The transactions for the job, with a server that takes 8 bits, and UTF-8 where nobody knows better."""
         settings = self._settings
+        extensions = OF_PROVIDERS if settings.dialect else BEST
         scheme = "smtps" if settings.tls == "implicit" else "smtp"
-        login = ("--user", "$SMTP_USERNAME:$SMTP_PASSWORD") if settings.username else ()  # a Postmark token is both
+        login = ("--user", user) if (user := logins.user(settings)) else ()
         found = []
         prepared = await self.prepare(job)
         unsent = tuple(
@@ -92,7 +94,7 @@ class Smtp:
             if planned.refusal:
                 continue
             try:
-                what = await transaction(part, planned, settings, BEST)
+                what = await transaction(part, planned, settings, extensions)
             except Trouble as error:
                 raise _cannot_carry(error) from error
             found.append(
@@ -171,7 +173,7 @@ class Smtp:
     def _outcome(self, job: Job, recipient: Recipient, stage: str, finding: Finding, remote: str, times: tuple[float, float]) -> Outcome:
         settings, planned = self._settings, _plan_of(job)
         told = blotted(finding, settings.username, settings.password)
-        about = About(planned.senders, [one.address for one in job.recipients], planned.configuration_set)
+        about = About(planned.senders, [one.address for one in job.recipients], planned.configuration_set, planned.tenant)
         return judged(settings.dialect, stage, told, recipient.address, about, remote, *times)
 
     # The pool.

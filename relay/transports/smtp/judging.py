@@ -18,20 +18,23 @@ from relay.model import Outcome, Verdict
 from relay.transports import esmtp, net, replies
 from relay.transports.conversation import Finding, Lost, Refused
 from relay.transports.replies import Row
+from relay.transports.smtp import logins
 
 _STATUS = {"connect": "4.4.1", "tls": "4.7.5"}
 _MENDS = {
     "connect": "check host and port in the configuration, and that the server is up",
     "tls": "the certificate must be valid and name the host; set ca_file where a private authority signed it",
-    "starttls": "the server must offer STARTTLS; where it speaks TLS from the start, set tls: implicit",
-    "auth": "correct username and password in the configuration, then: relay reload",
+    "starttls": "the server must offer STARTTLS; where it speaks TLS from the start, set {implicit}",
+    "auth": "correct {keys} in the configuration, then: relay reload",
 }
 _MEND = "read the server's reply: it refuses this host or account, not the message"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
 _CRAM = re.compile(rb" [0-9a-f]{32}")
 
 
-def outcome(stage: str, finding: Finding, remote: str, connect_s: float = 0.0, send_s: float = 0.0, row: Row | None = None) -> Outcome:
+def outcome(
+    stage: str, finding: Finding, remote: str, connect_s: float = 0.0, send_s: float = 0.0, row: Row | None = None, dialect: str = ""
+) -> Outcome:
     """The outcome for a recipient whose way ended at `stage` with `finding`; `row` is what the dialect's table says of it, which
     is about a message or the provider, never an identity."""
     identifier = ""
@@ -45,7 +48,7 @@ def outcome(stage: str, finding: Finding, remote: str, connect_s: float = 0.0, s
         status = row.status if row else verdicts.status(verdict, finding.text)
         text = f"{finding.code} {finding.text}"
         identifier = esmtp.remote_id(finding.text) if verdict is Verdict.OK else ""
-    mend = (row.mend if row else "") or _MENDS.get(stage, _MEND)
+    mend = (row.mend if row else "") or _mend(stage, dialect)
     return Outcome(
         verdict,
         status,
@@ -59,14 +62,21 @@ def outcome(stage: str, finding: Finding, remote: str, connect_s: float = 0.0, s
     )
 
 
+def _mend(stage: str, dialect: str) -> str:
+    """By the keys that this kind of provider has: only a smarthost has tls, username and password."""
+    implicit = "port: 465" if dialect else "tls: implicit"
+    return _MENDS.get(stage, _MEND).format(keys=logins.keys(dialect), implicit=implicit)
+
+
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a transaction names: the addresses that send, the most telling first, those of its recipients, and the configuration
-    set."""
+    """What a transaction names: the addresses that send, the most telling first, those of its recipients, the configuration set and
+    the tenant."""
 
     senders: Sequence[str]
     recipients: Sequence[str]
     configuration_set: str = ""
+    tenant: str = ""
 
 
 def judged(
@@ -77,7 +87,8 @@ def judged(
     ours = domains(about.senders)
     if row is None or not row.kind or not ours:
         # Without a sender's domain nobody can say which identity it is: then it is a deferral like others.
-        return outcome(stage, finding, remote, connect_s, send_s, row=Row(Verdict.RETRY, row.status) if row and row.kind else row)
+        plain = Row(Verdict.RETRY, row.status) if row and row.kind else row
+        return outcome(stage, finding, remote, connect_s, send_s, row=plain, dialect=dialect)
     failed = replies.unverified(row, finding.text)
     if failed and not failed & {*ours, *map(address.key, about.senders)} and failed <= set(map(address.key, about.recipients)):
         # An account in the sandbox, which may write only to addresses that are verified too. Nobody got the message.
@@ -85,11 +96,11 @@ def judged(
         told = Row(Verdict.PERM_RCPT, "5.7.1") if named else Row(Verdict.RETRY, verdicts.OTHERS_REFUSED)
         return outcome(stage, finding, remote, connect_s, send_s, row=told)
     domain = next((domain for domain in ours if any(name.rpartition("@")[2] == domain for name in failed)), ours[0])
-    kind = row.kind if row.kind == "domain" or about.configuration_set else "domain"
+    uses = {"configuration_set": about.configuration_set, "tenant": about.tenant}
+    kind, name = (row.kind, uses[row.kind]) if uses.get(row.kind) else ("domain", domain)
     found = outcome(stage, finding, remote, connect_s, send_s, row=Row(Verdict.RETRY, row.status))
-    identity = f"{kind}={domain if kind == 'domain' else about.configuration_set}"
-    mend = row.mend.format(domain=domain, configuration_set=about.configuration_set or "(the identity's default)")
-    return replace(found, verdict=row.verdict, identity=identity, mend=mend)
+    shown = {what: text or "(the identity's default)" for what, text in uses.items()}
+    return replace(found, verdict=row.verdict, identity=f"{kind}={name}", mend=row.mend.format(domain=domain, **shown))
 
 
 def domains(addresses: Sequence[str]) -> tuple[str, ...]:

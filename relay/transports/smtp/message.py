@@ -2,7 +2,8 @@
 are known.
 
 A message leaves byte for byte as it is stored, apart from its edits, from re-encoding where the server cannot take 8 bits or
-long lines (those of the header are folded), and from the control fields of the server's dialect.
+long lines (those of the header are folded), from domains in address fields, which become A-labels where the server reads them or
+the message could not go otherwise, and from the control fields of the server's dialect.
 RFC 5321, 6152 (8BITMIME), 6531 (SMTPUTF8), 1870 (SIZE).
 """
 
@@ -24,7 +25,9 @@ from relay.transports.smtp.judging import domains
 from relay.transports.smtp.settings import SmtpSettings
 
 BEST: Mapping[str, str] = {"8bitmime": "", "smtputf8": ""}
-"""The extensions that a preview supposes."""
+"""The extensions that a preview supposes of a server that nobody knows."""
+OF_PROVIDERS: Mapping[str, str] = {"8bitmime": ""}
+"""Those that it supposes of a provider's: none of them offers SMTPUTF8 (EHLO replies as seen, 2026-11)."""
 
 _PIECE = 64 * 1024
 _THREAD = 256 * 1024  # a message from this size on is re-encoded in a thread
@@ -34,28 +37,31 @@ _THREAD = 256 * 1024  # a message from this size on is re-encoded in a thread
 class Plan:
     """What is known of a transaction before the server is asked. `senders` are the addresses of From, Sender and reverse-path, in
     this order; `losses` are fields that the server takes once and that stand there more than once, and what of the control fields
-    it cannot be told. `stamped` are those that it gets where it takes 8 bits. `apart`: a transaction for each recipient, because the
-    server puts one contact's own link into the message. A plan with a `refusal`, which says why the provider takes no such
-    recipient, is never sent."""
+    it cannot be told. `stamped` are those that it gets where it takes 8 bits. `sealed`: the message is signed or encrypted, and is not
+    to be rewritten. `apart`: a transaction for each recipient, because the server puts one contact's own link into the message. A
+    plan with a `refusal`, which says why the provider takes no such recipient, is never sent."""
 
     reverse_path: str
     substituted: bool = False  # the reverse-path is null, and the server needs a sender
     senders: tuple[str, ...] = ()
     configuration_set: str = ""
+    tenant: str = ""
     losses: tuple[str, ...] = ()
     stamped: bytes = b""
+    sealed: bool = False
     apart: bool = False
     refusal: str = ""
 
     @property
     def identities(self) -> tuple[str, ...]:
         """What the transaction uses of the account that may be misconfigured."""
-        named = (f"configuration_set={self.configuration_set}",) if self.configuration_set else ()
-        return (*(f"domain={domain}" for domain in domains(self.senders)), *named)
+        named = {"configuration_set": self.configuration_set, "tenant": self.tenant}
+        return (*(f"domain={domain}" for domain in domains(self.senders)), *(f"{kind}={name}" for kind, name in named.items() if name))
 
 
-def plan(job: Job, settings: SmtpSettings) -> Plan:
-    """Sender and identities of the job's transactions. Raises CannotCarry with every reason found."""
+def plan(job: Job, settings: SmtpSettings, *, sealed: bool = False) -> Plan:
+    """Sender and identities of the job's transactions; `sealed` is what `look_inside` found. Raises CannotCarry with every reason
+    found."""
     reasons: list[tuple[str, str]] = []
     size = job.message.facts.size
     if settings.max_size and size > settings.max_size:
@@ -66,24 +72,35 @@ def plan(job: Job, settings: SmtpSettings) -> Plan:
         reverse_path, substituted = settings.bounce_from or "".join(authors[:1]), True
         if not reverse_path:
             reasons.append(("the server takes no null reverse-path, and neither bounce.from nor a From field names another", "5.1.7"))
-    leaves = edits.apply(job.message.header, job.edits)
-    once, stamped = _once(leaves, settings), _stamped(job, settings, eight_bit=True)
-    reasons += [(reason, "5.6.3") for reason in (*once.reasons, *stamped.reasons, *refused.by_header(settings.dialect, leaves))]
+    once = _as_taken(edits.apply(job.message.header, job.edits), settings)
+    stamped = _stamped(job, settings, eight_bit=True, sealed=sealed)
+    by_header = (*refused.by_header(settings.dialect, once.block), *refused.by_lines(settings.dialect, once.block))
+    reasons += [(reason, "5.6.3") for reason in (*once.reasons, *stamped.reasons, *by_header)]
+    if settings.dialect and esmtp.needs_smtputf8(replace(job.envelope, reverse_path=reencoding.a_labels(reverse_path)), (), _plain(job)):
+        reasons.append((f"the message needs SMTPUTF8, which {refused.WHO[settings.dialect]} does not offer", "5.6.7"))
     if reasons:
         raise CannotCarry([reason for reason, _ in reasons], reasons[0][1])
     losses = (*once.losses, *stamped.losses)
     if not settings.dialect:
         return Plan(reverse_path, substituted, losses=losses)
-    senders = dict.fromkeys([*authors, *_named(job, "sender"), reverse_path])
-    set_, apart = stamped.configuration_set, stamped.contact_list
-    return Plan(reverse_path, substituted, tuple(senders), set_, losses, stamped.fields, apart)
+    return Plan(
+        reverse_path,
+        substituted,
+        senders=tuple(dict.fromkeys([*authors, *_named(job, "sender"), reverse_path])),
+        configuration_set=stamped.configuration_set,
+        tenant=stamped.tenant,
+        losses=losses,
+        stamped=stamped.fields,
+        sealed=sealed,
+        apart=stamped.contact_list,
+    )
 
 
-async def look_inside(job: Job, settings: SmtpSettings) -> None:
-    """Raises CannotCarry for what the provider is known to refuse, or to drop, of a message's parts. Only a message that may hold
-    such a part is read."""
+async def look_inside(job: Job, settings: SmtpSettings) -> bool:
+    """Whether the message is signed or encrypted, as far as the provider has a switch for what would spoil that. Raises CannotCarry
+    for what the provider is known to refuse, or to drop, of a message's parts. Only a message that may hold such a part is read."""
     if settings.dialect not in refused.BLOCKED:
-        return
+        return False
     if settings.dialect == "ses" and job.message.facts.longest_line > header.MAX_LINE:
         try:
             await _converted(job, seven=False)
@@ -92,12 +109,18 @@ async def look_inside(job: Job, settings: SmtpSettings) -> None:
     with contextlib.suppress(mime.MimeError):
         single = mime.parse(job.message.header)
         if single.maintype == "text" and not single.filename and job.message.facts.size <= refused.POSTMARK_BODY:
-            return
+            return False
     data = await job.message.read()
-    look = functools.partial(refused.by_content, settings.dialect, data)
-    blocked, large = await asyncio.to_thread(look) if len(data) > _THREAD else look()
+    look = functools.partial(_looked, job, settings, data)
+    (blocked, large), sealed = await asyncio.to_thread(look) if len(data) > _THREAD else look()
     if blocked or large:
         raise CannotCarry([*blocked, *large], "5.6.3" if blocked else "5.3.4")
+    return sealed
+
+
+def _looked(job: Job, settings: SmtpSettings, data: bytes) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], bool]:
+    sealed = settings.dialect == "postmark" and reencoding.sealed(data, job.message.header, job.edits)
+    return refused.by_content(settings.dialect, data), sealed
 
 
 def sorted_out(recipients: Sequence[Recipient], settings: SmtpSettings) -> tuple[tuple[Recipient, ...], tuple[Recipient, ...]]:
@@ -109,9 +132,17 @@ def sorted_out(recipients: Sequence[Recipient], settings: SmtpSettings) -> tuple
     return taken, tuple(one for one in recipients if one not in taken)
 
 
-def _once(block: bytes, settings: SmtpSettings) -> singles.Reduced:
-    """The header block as the server takes it: Amazon SES refuses a message where some fields stand twice."""
-    return singles.reduced(block) if settings.dialect == "ses" else singles.Reduced(block)
+def _as_taken(block: bytes, settings: SmtpSettings, *, a_labels: bool = False) -> singles.Reduced:
+    """The header block as the server takes it. Amazon SES reads the addresses in it, has no SMTPUTF8, and refuses a message where
+    some fields stand twice."""
+    if settings.dialect == "ses":
+        return singles.reduced(reencoding.folded(reencoding.with_a_labels(block)))
+    return singles.Reduced(reencoding.folded(reencoding.with_a_labels(block) if a_labels else block))
+
+
+def _plain(job: Job) -> bytes:
+    """The header as it leaves for a server without SMTPUTF8."""
+    return reencoding.with_a_labels(edits.strip(job.message.header, job.edits))
 
 
 def _named(job: Job, name: str) -> list[str]:
@@ -120,7 +151,7 @@ def _named(job: Job, name: str) -> list[str]:
     return [box.address for box in mailboxes.parse(value) if address.valid(box.address)]
 
 
-def _stamped(job: Job, settings: SmtpSettings, *, eight_bit: bool) -> stamps.Stamped:
+def _stamped(job: Job, settings: SmtpSettings, *, eight_bit: bool, sealed: bool) -> stamps.Stamped:
     return stamps.stamp(
         settings.dialect,
         job.message.header,
@@ -130,6 +161,7 @@ def _stamped(job: Job, settings: SmtpSettings, *, eight_bit: bool) -> stamps.Sta
         streams=settings.streams,
         stream=settings.stream,
         eight_bit=eight_bit,
+        sealed=sealed,
     )
 
 
@@ -139,10 +171,10 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
     envelope = replace(job.envelope, reverse_path=planned.reverse_path) if planned.substituted else job.envelope
     recipients = job.recipients
     utf8 = esmtp.needs_smtputf8(envelope, recipients, message.header)
-    if utf8 and "smtputf8" not in extensions:
-        envelope = replace(envelope, reverse_path=_a_labels(envelope.reverse_path))
-        recipients = tuple(replace(one, address=_a_labels(one.address)) for one in recipients)
-        utf8 = esmtp.needs_smtputf8(envelope, recipients, message.header)
+    if a_labels := utf8 and "smtputf8" not in extensions:
+        envelope = replace(envelope, reverse_path=reencoding.a_labels(envelope.reverse_path))
+        recipients = tuple(replace(one, address=reencoding.a_labels(one.address)) for one in recipients)
+        utf8 = esmtp.needs_smtputf8(envelope, recipients, _plain(job))
     if utf8 and "smtputf8" not in extensions:
         raise Trouble("mail", Refused(Verdict.PERM_MSG, "5.6.7", "the message needs SMTPUTF8, which the server does not offer"))
     block, eight_bit = message.header, facts.eight_bit
@@ -157,9 +189,9 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
         body = b"".join(stretches) if length <= SMALL else _in_pieces(stretches)
     stamped = planned.stamped
     if "8bitmime" not in extensions and not stamped.isascii():
-        stamped = _stamped(job, settings, eight_bit=False).fields
+        stamped = _stamped(job, settings, eight_bit=False, sealed=planned.sealed).fields
     eight_bit = eight_bit or not stamped.isascii()
-    block = stamped + reencoding.folded(_once(edits.apply(block, job.edits), settings).block)
+    block = stamped + _as_taken(edits.apply(block, job.edits), settings, a_labels=a_labels).block
     size = len(block) + length
     limit = min(filter(None, (esmtp.size_limit(extensions), settings.max_size)), default=0)
     if limit and size > limit:
@@ -172,17 +204,6 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
     told = [replace(one, notify=frozenset({Notify.NEVER})) for one in recipients] if planned.substituted else recipients
     rcpts = [esmtp.rcpt(recipient, extensions) for recipient in told]
     return Transaction(mail, rcpts, block, body, size)
-
-
-def _a_labels(one: str) -> str:
-    """The address with its domain as a server without SMTPUTF8 takes it; as it is where that cannot be (RFC 5890 §2.3.2.1)."""
-    if one.isascii():
-        return one
-    local, domain = address.split(one)
-    try:
-        return f"{local}@{address.domain_ascii(domain)}"
-    except address.AddressError:
-        return one
 
 
 async def whole(what: Transaction) -> bytes:

@@ -16,7 +16,7 @@ import aiosmtplib
 
 from relay.model import Verdict
 from relay.transports import net
-from relay.transports.base import Check
+from relay.transports.base import LATER, Check
 from relay.transports.conversation import Trouble
 from relay.transports.smtp import opening
 from relay.transports.smtp.judging import About, blotted, judged
@@ -25,6 +25,9 @@ from relay.transports.smtp.settings import SmtpSettings
 _CHECKS = ("connect", "tls", "login", "extensions")
 # The check that a trouble at each stage belongs to.
 _CHECK_OF = {"connect": "connect", "greeting": "connect", "ehlo": "connect", "starttls": "tls", "tls": "tls", "auth": "login"}
+NO_LOGIN, NO_TLS = "none is configured", "not used: tls is none"
+"""What is said of a check that the configuration leaves nothing to look at for."""
+
 _QUIT_TIMEOUT = 2.0
 _DAY = 86_400
 
@@ -61,7 +64,11 @@ def _failed(trouble: Trouble, settings: SmtpSettings) -> Check:
     remote = net.remote(settings.host, None, settings.port)
     outcome = judged(settings.dialect, trouble.stage, finding, "", About((), ()), remote)
     where = f"{settings.host}:{settings.port}: " if _CHECK_OF[trouble.stage] == "connect" else ""
-    return Check(_CHECK_OF[trouble.stage], None if outcome.verdict is Verdict.THROTTLE else False, where + outcome.reply, outcome.mend)
+    if outcome.verdict is Verdict.THROTTLE:
+        return Check(
+            _CHECK_OF[trouble.stage], None, where + outcome.reply, f"{LATER}: too many are connected just now, or it asks for less"
+        )
+    return Check(_CHECK_OF[trouble.stage], False, where + outcome.reply, outcome.mend)
 
 
 def _passed(what: str, client: aiosmtplib.SMTP, settings: SmtpSettings) -> Check:
@@ -72,7 +79,7 @@ def _passed(what: str, client: aiosmtplib.SMTP, settings: SmtpSettings) -> Check
     if what == "tls":
         return _tls(client, settings)
     if what == "login":
-        return Check(what, True, "accepted") if settings.username else Check(what, None, "none is configured")
+        return Check(what, True, "accepted") if settings.username else Check(what, None, NO_LOGIN)
     offered = sorted(f"{name} {value}".strip().upper() for name, value in client.esmtp_extensions.items())
     return Check(what, True, net.one_line(", ".join(offered)) or "none")
 
@@ -80,7 +87,7 @@ def _passed(what: str, client: aiosmtplib.SMTP, settings: SmtpSettings) -> Check
 def _tls(client: aiosmtplib.SMTP, settings: SmtpSettings) -> Check:
     secured = client.transport.get_extra_info("ssl_object") if client.transport else None
     if secured is None or settings.tls == "none":
-        return Check("tls", None, "not used: tls is none")
+        return Check("tls", None, NO_TLS)
     left = ssl.cert_time_to_seconds(secured.getpeercert()["notAfter"]) - time.time()  # it was accepted, so it has an end
     days = int(left // _DAY)
     return Check("tls", True, f"{secured.version()}, the certificate is valid for {days} more day{'' if days == 1 else 's'}")
