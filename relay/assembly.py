@@ -28,6 +28,7 @@ from relay.config import (
     SesProvider,
     SmtpProvider,
     doors_of,
+    no_delivery,
     why_no_smtp,
 )
 from relay.delivery import DeliverySettings
@@ -56,6 +57,7 @@ __all__ = [
     "listener_settings",
     "make",
     "metric_labels",
+    "no_delivery",
     "preset",
     "transport_for",
     "transport_settings",
@@ -251,6 +253,10 @@ def _lowcode(name: str, provider: LowCodeProvider, config: Config) -> LowCodeSet
         base_url=provider.base_url,
         content_mode=provider.content_mode,
         on_loss=provider.on_loss,
+        configuration_set=provider.configuration_set or "",
+        identity_arn=provider.identity_arn or "",
+        tenant=provider.tenant or "",
+        streams=provider.streams,
         timeout=provider.timeout,
         concurrency=provider.limits.concurrency,
         max_size=provider.limits.size,

@@ -44,7 +44,9 @@ providers:
   box: {{type: mailtrap, token: fake-box-token, stream: sandbox, sandbox_id: 123, base_url: "http://127.0.0.1:9"}}
   clinic: {{type: paubox, mode: api, api_key: fake-clinic-key, username: clinic, auth_scheme: bearer, on_loss: warn, allow_non_tls: true,
     force_secure_notification: true, track_opens: true, track_links: false, html: plain, batch: {{max: 5}}, limits: {{size: 6MB}}}}
-  lowcodeapi: {{token: at_fake-lowcode-token, content_mode: simple, on_loss: warn, limits: {{size: 5MB}}, timeout: 9s}}
+  lowcodeapi: {{token: at_fake-lowcode-token, content_mode: simple, on_loss: warn, limits: {{size: 5MB}}, timeout: 9s,
+    configuration_set: shop, tenant: t, streams: {{first: second}},
+    identity_arn: "arn:aws:ses:eu-west-1:123456789012:identity/example.com"}}
 routes: [{{name: default, via: [a, b, c, ses, ses-smtp, news, keys, mailtrap, sandbox, paubox, both, live, box, clinic, lowcodeapi]}}]
 bounce: {{from: bounces@example.com, to: postmaster, postmaster: admin@example.com, via: a, delay_warning: 2h}}
 """
@@ -158,6 +160,10 @@ def test_the_keys_of_lowcodeapi_reach_its_transport(everything: Config) -> None:
         token="at_fake-lowcode-token",
         content_mode="simple",
         on_loss="warn",
+        configuration_set="shop",
+        identity_arn="arn:aws:ses:eu-west-1:123456789012:identity/example.com",
+        tenant="t",
+        streams={"first": "second"},
         timeout=9.0,
         concurrency=1,
         max_size=5_000_000,

@@ -51,7 +51,12 @@ pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
         ("passwd app1 --delete --stdin", "not allowed with"),
         ("smtp-password", "say which: relay smtp-password P"),
         ("smtp-password ses --region eu-west-1", "leave out P, or --region"),
-        ("status --verbose", "unrecognized arguments: --verbose"),
+        ("status --verbose", "unrecognized arguments: --verbose\nTry: relay status --help\n"),
+        ("provider list --all", "unrecognized arguments: --all\nTry: relay provider list --help\n"),
+        ("provider lst", 'unknown "lst"; did you mean "list"?\nTry: relay provider --help\n'),
+        ("queue delete --force", "unrecognized arguments: --force\nTry: relay queue delete --help\n"),
+        ("help chekc", 'unknown "chekc"; did you mean "check"?\nTry: relay --help\n'),
+        ("--verbose", "unrecognized arguments: --verbose\nTry: relay --help\n"),
     ],
 )
 def test_a_wrong_command_says_what_to_type(typed: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +80,23 @@ def test_help_fits_a_terminal(verb: str, monkeypatch: pytest.MonkeyPatch, capsys
     with pytest.raises(SystemExit):
         main([*(word for word in verb.split() if word != "tail"), "--help"])
     assert [] == [line for line in capsys.readouterr().out.splitlines() if len(line) > 80]
+
+
+@pytest.mark.parametrize("words", [[], ["provider"], ["queue", "delete"], ["log", "tail"], ["help"]])
+def test_the_help_of_a_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`relay help COMMAND` prints what `relay COMMAND --help` does."""
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    shown = capsys.readouterr().out
+    assert exits.OK == main(["help", *words])
+    assert shown == capsys.readouterr().out
+
+
+def test_the_help_names_what_there_is_of_providers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who looks for what can be done with a provider finds it without knowing the word."""
+    main(["help"])
+    shown = capsys.readouterr().out
+    assert [True, True, True] == [f"\n  relay {typed} " in shown for typed in ("provider list", "provider test", "help provider test")]
 
 
 @pytest.mark.parametrize("typed", [["version"], ["--version"]])

@@ -21,9 +21,23 @@ def test_check_sums_up_a_good_configuration(tmp_path: Path, capsys: pytest.Captu
     assert [
         f"{path}: ok",
         "  listen  local  127.0.0.1:25",
-        "  provider  smarthost  smtp",
+        "  provider  smarthost  smtp  by SMTP",
         "  route  default  via smarthost",
     ] == capsys.readouterr().out.splitlines()
+
+
+def test_check_says_how_each_provider_is_spoken_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its API, by SMTP or both ways, and why not."""
+    text = (
+        "providers: {postmark: {token: fake-token-0000}, keep: {type: capture}, ses: {region: eu-west-1, "
+        "access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: fake-secret-0000}}\nroutes: [{name: all, via: [postmark, ses]}]\n"
+    )
+    main(["check", write(tmp_path / "relay.yaml", text)])
+    assert [
+        "  provider  postmark  postmark  by API and by SMTP",
+        "  provider  keep      capture",
+        "  provider  ses       ses       by API; no SMTP: Amazon SES takes messages as they are by its API",
+    ] == [line for line in capsys.readouterr().out.splitlines() if line.startswith("  provider")]
 
 
 def test_check_names_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,26 +123,75 @@ async def test_a_test_message_is_waited_for(
     assert said in printed.out
 
 
-async def test_a_test_message_that_waits_for_a_paused_provider(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said at once, with the reason of the pause, and only once."""
+async def set_aside(relay: Relay, waits: str) -> None:
+    """The next message is not tried: it waits for this."""
+    due = asyncio.Event()
+    relay.served.spool.on_due(due.set)
+    await due.wait()
+    [entry] = await relay.served.spool.claim(NOW, 10, 60)
+    await relay.served.spool.wait(entry.queue_id, ["me@example.net"], waits, NOW + 86400, "postmark", "default")
+
+
+@pytest.mark.parametrize(
+    ("waits", "reason", "mend", "said"),
+    [
+        ("postmark", "401 10 BadToken: no", "check the token", ["paused: 401 10 BadToken: no", "to mend it: check the token"]),
+        ("postmark", "401 10 BadToken: no", "", ["paused: 401 10 BadToken: no"]),
+        (
+            "postmark domain=example.com",
+            "domain=example.com: 400 no",
+            "verify it",
+            ["domain=example.com paused: 400 no", "to mend it: verify it"],
+        ),
+        ("postmark domain=example.com", "stream=x: 400 no", "look at the stream", ["domain=example.com paused"]),
+    ],
+)
+async def test_a_test_message_that_waits_for_a_paused_provider(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, waits: str, reason: str, mend: str, said: list[str]
+) -> None:
+    """It ends at once, with the reason of the pause and the mend, if that is of this pause: nothing would change by waiting."""
+    monkeypatch.setattr(trial, "POLL", 0.01)
+    relay.served.providers = [ProviderStatus("postmark", "paused", reason, mend, NOW, NOW + 60, 1, 0)]
+    delivery = asyncio.create_task(set_aside(relay, waits))
+    printed = await relay("test", "me@example.net", "--wait")
+    await delivery
+    assert exits.TRY_LATER == printed.code
+    assert said == [re.sub(r"^waits +postmark +[0-9.]+ s ", "", line).strip() for line in printed.out.splitlines()[1:]]
+    assert printed.err.startswith(f"relay: not sent: {waits} is paused; the message waits in the queue until that is over: relay log 687E")
+
+
+@pytest.mark.parametrize("waits", ["postmark", "postmark line"])
+async def test_a_test_message_that_waits_a_little(relay: Relay, monkeypatch: pytest.MonkeyPatch, waits: str) -> None:
+    """A provider that is slowed down or busy goes on by itself: it is said once, and patience has its time."""
     monkeypatch.setattr(trial, "POLL", 0.01)
     monkeypatch.setattr(trial, "WAIT", 0.3)
-    relay.served.providers = [ProviderStatus("postmark", "paused", "401 10 BadToken: no", "", NOW, NOW + 60, 1, 0)]
+    relay.served.providers = [ProviderStatus("postmark", "throttled", "429 slow down", "", NOW, NOW + 60, 1, 0)]
+    delivery = asyncio.create_task(set_aside(relay, waits))
+    printed = await relay("test", "me@example.net", "--wait")
+    await delivery
+    assert (exits.TRY_LATER, 2) == (printed.code, len(printed.out.splitlines()))
+    assert re.search(r"^waits +postmark +[0-9.]+ s +waits for (postmark: 429 slow down|its turn at postmark)$", printed.out, re.MULTILINE)
+    assert "not sent after" in printed.err
 
-    async def set_aside() -> None:
+
+async def test_a_test_message_that_is_held(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but an admin sends it on: the commands are named."""
+    monkeypatch.setattr(trial, "POLL", 0.01)
+    held = Recorded(Outcome(Verdict.UNKNOWN, "4.4.2", "no answer", "mx[192.0.2.1]:25"), State.HELD)
+
+    async def deliver() -> None:
         due = asyncio.Event()
         relay.served.spool.on_due(due.set)
         await due.wait()
         [entry] = await relay.served.spool.claim(NOW, 10, 60)
-        await relay.served.spool.wait(entry.queue_id, ["me@example.net"], "postmark", NOW + 86400, "postmark", "default")
+        number = await relay.served.spool.begin(entry.queue_id, ["me@example.net"], "ses", "default", NOW)
+        await relay.served.spool.record(entry.queue_id, number, {"me@example.net": held}, "ses", "default", NOW)
 
-    delivery = asyncio.create_task(set_aside())
+    delivery = asyncio.create_task(deliver())
     printed = await relay("test", "me@example.net", "--wait")
     await delivery
     assert exits.TRY_LATER == printed.code
-    assert ["waits     postmark  T s  paused: 401 10 BadToken: no"] == [
-        re.sub(r"[0-9.]+ s ", "T s ", line) for line in printed.out.splitlines()[1:]
-    ]
+    assert "not sent: it is held: relay queue show 687E" in printed.err
 
 
 async def test_a_reload_says_what_changed(relay: Relay) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from relay.cli import exits, providers
+from relay.cli import absent, exits, providers
 from relay.cli.main import main
 from relay.cli.show import Paint
 from relay.cli.verbs import provider
+from relay.config import load
 from relay.delivery import ProviderStatus
 from tests.commands import Relay, write
 from tests.served import NOW
@@ -83,6 +84,7 @@ def test_a_list_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "type": "postmark",
         "mode": "auto",
         "no_smtp": "base_url leads elsewhere, and no host says where SMTP would go",
+        "no_delivery": "",
         "ways": [
             {
                 "by": "api",
@@ -239,6 +241,37 @@ async def test_both_ways_of_a_provider(tmp_path: Path, capsys: pytest.CaptureFix
     assert {"GET"} == {request.method for request in api.requests}
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "code", "mend"),
+    [
+        (200, b"<html>welcome to nginx</html>", exits.UNAVAILABLE, "this is no answer of the API: check base_url (http://127.0.0.1:"),
+        (404, b"<html>not found</html>", exits.UNAVAILABLE, "this is no answer of the API: check base_url (http://127.0.0.1:"),
+        (404, b'{"message":"no Route matched"}', exits.UNAVAILABLE, "this is no answer of the API: check base_url (http://127.0.0.1:"),
+        (503, b"oops", exits.TRY_LATER, "try again later: "),
+        (429, b"", exits.TRY_LATER, "try again later: "),
+    ],
+)
+async def test_something_else_in_the_providers_place(
+    status: int, body: bytes, code: int, mend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A page of another server is no provider that could be used, and trouble that passes is no good news: each with a mend."""
+    async with HttpServer(lambda request: Response(status, body, {"Content-Type": "text/html"})) as server:
+        sections = (
+            ("mailtrap", f'token: "{CANARY}"'),
+            ("postmark", f'token: "{CANARY}"'),
+            ("paubox", f'username: clinic, api_key: "{CANARY}"'),
+            ("lowcodeapi", f'token: "at_{CANARY}"'),
+            ("ses", f'region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: "{CANARY}"'),
+        )
+        text = ", ".join(f'{name}: {{{keys}, base_url: "{server.url}"}}' for name, keys in sections)
+        found = await run(capsys, write(tmp_path / "relay.yaml", f"providers: {{{text}}}\nroutes: [{{name: all, via: ses}}]\n"))
+    assert code == found[0]
+    logins = [check for check in found[1] if "login" in check["check"]]
+    assert [(name, code == exits.UNAVAILABLE) for name, _ in sections] == [(check["provider"], check["ok"] is False) for check in logins]
+    others = "the API is not at this address: check base_url"
+    assert [] == [check for check in logins if not check["mend"].startswith((mend, others))]
+
+
 async def test_one_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """75 when the time for all is over; what the others say is told."""
     monkeypatch.setattr(provider, "LIMIT", 0.2)
@@ -254,11 +287,107 @@ async def test_a_secret_that_is_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
         path = smarthost(server, tmp_path, "${cred:smarthost}")
         code, checks = await run(capsys, path)
         assert (exits.UNAVAILABLE, [("one", "secrets", False), ("keep", "directory", True)]) == (code, brief(checks))
-        assert "password: cannot be had here" == checks[0]["text"]
+        assert "password: a credential, which only the service has" == checks[0]["text"]
+        assert "as root: CREDENTIALS_DIRECTORY=/etc/relay/credentials relay provider test" == checks[0]["mend"]
         assert [] == server.lines
         (tmp_path / "smarthost").write_text(CANARY)
         monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
         assert exits.OK == (await run(capsys, path))[0]
+
+
+def test_secrets_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each reference is named, with why and the mend; nobody is asked, and a provider with its secrets is not held up."""
+    text = (
+        '{postmark: {token: "${env:POSTMARK_TOKEN_X}"}, paubox: {username: clinic, api_key: "${file:/no/such/paubox}"},'
+        ' ses: {region: eu-west-1, access_key_id: "${env:KEY_X}", secret_access_key: "${env:SECRET_X}"},'
+        f" keep: {{type: capture, directory: {tmp_path}/kept}}}}"
+    )
+    path = write(tmp_path / "relay.yaml", f"providers: {text}\nroutes: [{{name: all, via: [postmark, paubox, ses, keep]}}]\n")
+    monkeypatch.setenv("KEY_X", "AKIAFAKEFAKEFAKE0000")
+    assert exits.UNAVAILABLE == main(["provider", "test", "-c", path])
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("postmark")
+    assert [
+        "  FAILED  secrets    token: the environment variable POSTMARK_TOKEN_X is not set",
+        "          to mend it: export POSTMARK_TOKEN_X=…",
+    ] == lines[at + 1 : at + 3]
+    at = lines.index("  FAILED  secrets    api_key: cannot read file (/no/such/paubox): No such file or directory")
+    assert lines[at + 1].startswith("          to mend it: ")
+    at = lines.index("ses")
+    assert ["  FAILED  secrets    secret_access_key: the environment variable SECRET_X is not set"] == lines[at + 1 : at + 2]
+    assert any(line.startswith("  ok      directory  ") for line in lines)
+    assert exits.OK == main(["provider", "test", "keep", "-c", path])
+
+
+async def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
+    """Where the reference is not found again, the provider is not asked with what stands in its place."""
+    path = Path(write(tmp_path / "relay.yaml", 'providers: {postmark: {token: "${env:NOT_SET_HERE}"}}\n'))
+    settings = load(path, environ={}, inside_service=False, for_sending=False)
+    write(path, "providers: {postmark: {token: fake-token-0000}}\n")
+    [check] = absent.secrets(settings, ["postmark"], path, {})["postmark"]
+    assert ("secrets", False, "a secret cannot be had here") == (check.what, check.ok, check.text)
+
+
+def test_texts_without_placeholders() -> None:
+    """An address that nobody learnt is left out, and so is a colon that nothing follows; a remote's own words stay."""
+    assert "api.example.com:443" == provider._tidy("api.example.com[unknown]:443")
+    assert "404: not an answer of Postmark" == provider._tidy("404: not an answer of Postmark:")
+    assert "550 no [unknown]: x" == provider._tidy("550 no [unknown]: x")
+
+
+async def test_a_smarthost_without_a_login(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the configuration does not ask for is no open question: a dash."""
+    async with SmtpServer() as server:
+        text = f"providers: {{one: {{type: smtp, host: {server.host}, port: {server.port}, tls: none}}}}\n"
+        path = write(tmp_path / "relay.yaml", text)
+        assert exits.OK == await asyncio.to_thread(main, ["provider", "test", "-c", path])
+        lines = capsys.readouterr().out.splitlines()
+        _, checks = await run(capsys, path)
+    assert ["  -       tls         not used: tls is none", "  -       login       none is configured"] == lines[2:4]
+    assert [True, False, False, True] == [check["configured"] for check in checks]
+
+
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ('mailtrap: {token: "%s", mode: smtp, ', "token (for a sandbox username and password)"),
+        ('paubox: {api_key: "%s", mode: smtp, ', "api_key"),
+        (
+            'ses: {region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: "%s", mode: smtp, ',
+            "access_key_id, region and secret_access_key (or smtp_password)",
+        ),
+        ('postmark: {token: "%s", mode: smtp, ', "token (or smtp_access_key and smtp_secret_key)"),
+    ],
+)
+async def test_a_refused_login_names_the_keys_that_there_are(
+    section: str, keys: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A provider's section has no username and password."""
+    async with SmtpServer({"auth": "535 5.7.8 go away"}, users={"x": "y"}, starttls=server_tls()) as server:
+        where = f"host: {server.host}, port: {server.port}, ca_file: {ca_file(tmp_path)}}}"
+        code, checks = await run(capsys, write(tmp_path / "relay.yaml", f"providers: {{{section % CANARY}{where}}}\n"))
+    assert exits.UNAVAILABLE == code
+    [failed] = [check for check in checks if check["ok"] is False]
+    assert ("login", f"correct {keys} in the configuration, then: relay reload") == (failed["check"], failed["mend"])
+
+
+async def test_a_door_without_starttls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A provider's section has no tls: the port decides."""
+    async with SmtpServer(users={"x": "y"}) as server:
+        where = f"mode: smtp, host: {server.host}, port: {server.port}"
+        code, checks = await run(capsys, write(tmp_path / "relay.yaml", f'providers: {{paubox: {{api_key: "{CANARY}", {where}}}}}\n'))
+    assert exits.UNAVAILABLE == code
+    assert ["the server must offer STARTTLS; where it speaks TLS from the start, set port: 465"] == [
+        check["mend"] for check in checks if check["ok"] is False
+    ]
+
+
+def test_a_list_of_those_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the order given; one that there is not is 64."""
+    path = write(tmp_path / "relay.yaml", CONFIG)
+    assert ["keep", "ses"] == [one["name"] for one in objects(capsys, "list", "keep", "ses", "-c", path)]
+    assert exits.USAGE == main(["provider", "list", "kep", "-c", path])
+    assert 'no provider is named "kep"; did you mean "keep"?' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -285,15 +414,17 @@ def test_the_example_without_an_account(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_checks_for_people() -> None:
     """Below each provider; what could not be told is a question mark, and nothing moves a cursor."""
-    check = {"provider": "ses", "check": "connect", "ok": True, "text": "there\x1b[2J", "mend": ""}
+    check = {"provider": "ses", "check": "connect", "ok": True, "configured": True, "text": "there\x1b[2J", "mend": ""}
     more = [
         {**check, "check": "account", "ok": None, "text": "not allowed to look"},
+        {**check, "check": "login", "ok": None, "configured": False, "text": "none"},
         {**check, "provider": "b", "ok": False, "mend": "mend it"},
     ]
     assert [
         "ses",
         "  ok      connect  there?[2J",
         "  ?       account  not allowed to look",
+        "  -       login    none",
         "b",
         "  FAILED  connect  there?[2J",
         "          to mend it: mend it",
@@ -302,16 +433,19 @@ def test_checks_for_people() -> None:
 
 
 def test_colours_of_a_list() -> None:
-    """A state has its own on a terminal."""
+    """A state has its own on a terminal. That nothing is delivered is said."""
     shown: dict[str, Any] = {
         "name": "a",
         "type": "smtp",
         "mode": "smtp",
         "no_smtp": "",
+        "no_delivery": "is a sandbox",
         "ways": [],
         "routes": [],
         "reason": None,
         "waiting": 0,
         "state": "paused",
     }
-    assert "\033[31mpaused   \033[0m" in list(providers.listing([shown], Paint(True)))[1]
+    _, line, sandbox = providers.listing([shown], Paint(True))
+    assert "\033[31mpaused   \033[0m" in line
+    assert "    is a sandbox" == sandbox

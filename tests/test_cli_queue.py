@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from relay.cli import door, exits
+from relay.model import Outcome, State, Verdict
+from relay.spool.base import Recorded
 from tests.commands import Relay
 from tests.served import DEFERRED, MAIL, NOW, SENT
 
@@ -129,6 +131,64 @@ async def test_what_is_under_way_is_not_deleted(relay: Relay) -> None:
     await relay.served.spool.claim(NOW, 10, 60)
     printed = await relay("queue", "delete", "--all", "--yes")
     assert "0 recipients deleted; 1 under way just now\n" == printed.out
+
+
+UNKNOWN = Recorded(Outcome(Verdict.UNKNOWN, "4.4.2", "no answer", "mx[192.0.2.1]:25"), State.HELD)
+
+
+async def test_a_release_that_may_deliver_twice_asks(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts those that may have been delivered already, and only those that are meant; without a terminal it wants --yes."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    await relay("queue", "hold", "--to", "b@*")
+    await relay.served.attempt(entry, "a@example.net", UNKNOWN)
+    assert "1 recipient released\n" == (await relay("queue", "release", "--to", "B@*")).out
+    printed = await relay("queue", "release", entry.queue_id)
+    assert (exits.USAGE, "") == (printed.code, printed.out)
+    assert [
+        "relay: 1 recipient may have been delivered already, and may then get the mail twice: relay queue list --state hold",
+        "Answer at a terminal, or say --yes",
+    ] == printed.err.splitlines()
+    asked: list[str] = []
+
+    def no(question: str) -> str:
+        asked.append(question)
+        return "n"
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", no)
+    assert "relay: nothing was done\n" == (await relay("queue", "release", "--all")).err
+    assert ["release all the same? [y/N] "] == asked
+    assert "1 recipient released\n" == (await relay("queue", "release", entry.queue_id, "--yes")).out
+    assert "0 recipients released\n" == (await relay("queue", "release", "--all")).out
+
+
+async def test_a_retry_tells_what_is_held(relay: Relay) -> None:
+    """It is left alone; the command that sends it on is told, and where nothing was named the one that shows it."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    await relay("queue", "hold", "--to", "a@*")
+    said = f"1 recipient due now; 1 is held: relay queue release {entry.queue_id}\n"
+    assert said == (await relay("queue", "retry", entry.queue_id)).out
+    assert "0 recipients due now; 1 is held: relay queue release --to 'a@*'\n" == (await relay("queue", "retry", "--to", "a@*")).out
+    assert "1 recipient due now; 1 is held: relay queue list --state hold\n" == (await relay("queue", "retry")).out
+    assert "1 recipient due now\n" == (await relay("queue", "retry", "--state", "active")).out
+
+
+async def test_a_message_for_many(relay: Relay) -> None:
+    """A list shows the first, or those that the filter means; one entry by itself shows all."""
+    entry = await relay.served.store(*(f"a{number}@example.net" for number in range(30)))
+    lines = (await relay("queue")).out.splitlines()
+    assert (["    to <a9@example.net>", f"    and 20 more: relay queue show {entry.queue_id}"], 13) == (lines[-2:], len(lines))
+    lines = (await relay("queue", "--to", "A2?@example.net")).out.splitlines()
+    assert (["    to <a29@example.net>", f"    and 20 more: relay queue show {entry.queue_id}"], 13) == (lines[-2:], len(lines))
+    lines = (await relay("log", "a17@example.net")).out.splitlines()
+    assert [
+        "  to <a17@example.net>: waits for its first attempt",
+        f"  and 29 more: relay queue show {entry.queue_id}",
+    ] == lines[2:]
+    assert 13 == len((await relay("log", entry.queue_id)).out.splitlines())
+    assert 32 == len((await relay("queue", "show", entry.queue_id)).out.splitlines())
+    [found] = await relay.json("log", "a17@example.net")
+    assert 30 == len(found["recipients"])
 
 
 async def test_no_answer_is_no(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ bounce: {from: nobody}
 log: {level: inf}
 """
 MANY_KEYS = """\
-1 version|2 hostnam|4 listen.0.address|5 listen.1.name|5 listen.1.max_size|7 providers.postmark.token|8 providers.postmark.tokn|
+1 version|2 hostnam|4 listen.0.address|5 listen.1.name|5 listen.1.max_size|8 providers.postmark.tokn|
 9 providers.postmark.timeout|10 providers.mailtrp|14 providers.smarthost.tls|17 providers.smarthost.port|18|19 providers.other.host|
 19 providers.other.password|21 routes.0.match.from.0|21 routes.0.match.client.0|21 routes.0.via.0|22 queue.retry|22 queue.expire|
 23 bounce.from|24 log.level"""
@@ -167,6 +167,36 @@ def test_a_secret_file_that_others_can_read_is_refused(write: Callable[[str], Pa
     assert isinstance(provider, config.PostmarkProvider)
     assert provider.token
     assert CANARY == provider.token.get_secret_value()
+
+
+def test_a_secret_file_by_a_wrong_name_is_guessed(write: Callable[[str], Path], tmp_path: Path) -> None:
+    """As a misspelt variable is: the file that is there is named."""
+    (tmp_path / "postmark").write_text(CANARY)
+    found = problems_of(write(f"providers: {{postmark: {{token: '${{file:{tmp_path}/postmrk}}'}}}}\n"))
+    assert [f'     = did you mean "{tmp_path}/postmark"?'] == [problem.splitlines()[-1] for problem in found]
+
+
+def test_a_secret_file_that_must_not_be_read_is_a_matter_of_its_mode(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permission denied says whom to let in (root may read everything, so the system's answer is played)."""
+
+    def refuse(path: str, flags: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    path = write(f"providers: {{postmark: {{token: '${{file:{tmp_path}/postmark}}'}}}}\n")
+    monkeypatch.setattr(os, "open", refuse)
+    (found,) = problems_of(path)
+    assert f"providers.postmark.token: cannot read file ({tmp_path}/postmark): Permission denied" in found.splitlines()[0]
+    assert (
+        "     = let the user who runs relay read it, and nobody beyond its group: mode 640, group of the service" == found.splitlines()[-1]
+    )
+
+
+def test_a_credential_that_is_not_there_is_told_with_the_units_line(write: Callable[[str], Path], tmp_path: Path) -> None:
+    """Inside the service a credential comes from the unit."""
+    (found,) = problems_of(write('providers: {postmark: {token: "${cred:nope}"}}\n'), CREDENTIALS_DIRECTORY=str(tmp_path))
+    assert "     = LoadCredential=nope:/path in the unit" == found.splitlines()[-1]
 
 
 def test_a_secret_that_is_not_text_is_refused(write: Callable[[str], Path], tmp_path: Path) -> None:
@@ -293,6 +323,13 @@ PLACES = [
     f"providers: {{ses: {{region: x, access_key_id: {CANARY}/x, secret_access_key: {CANARY} x, smtp_password: {CANARY}}}}}\n",
     f"providers: {{ses: {{region: x, access_key_id: {CANARY}, session_token: {CANARY}, profile: x}}}}\n",
     f"providers: {{postmark: {{mode: smtp, smtp_access_key: {CANARY}, smtp_secret_key: [{CANARY}]}}}}\n",
+    f"providers:\n  postmark:\n    # the old token: {CANARY}\n    strem: x # the old key: {CANARY}\n",
+    f"providers:\n  postmark:\n    token: {CANARY} # {CANARY}\n    strem: x\n",
+    f"providers:\n  postmark: {{server_token: {CANARY}, Token: {CANARY}, postmark_token: {CANARY}}}\n",
+    f"providers:\n  smarthost: {{tpye: smtp, pass: {CANARY}}}\n",
+    f"provider:\n  postmark: {CANARY}\n",
+    "providers: {mailtrap: {token: x, batch: '${env:CANARY}', limits: '${env:CANARY}', streams: '${env:CANARY}'}}\n",
+    POSTMARK + "log: '${env:CANARY}'\nsenders: '*@${env:CANARY}'\nqueue: '/${env:CANARY}'\n",
 ]
 
 
@@ -382,7 +419,8 @@ def test_a_full_file(write: Callable[[str], Path], tmp_path: Path) -> None:
     assert (
         f"{path}:8:48: providers.c.tls: mail goes to this smarthost in clear",
         f"{path}:11:10: providers.spare: no route uses this provider",
-        f'{path}:20:5: routes.2: "capture" is of type capture: what goes there does not leave this host',
+        f'{path}:20:5: routes.2: "capture" is of type capture: what goes there does not leave this host; "pm" behind it delivers: '
+        "the first failover would send it to real people (give it a route of its own)",
     ) == loaded.warnings
 
 

@@ -43,24 +43,18 @@ GOOD = {
     "Postmark by both doors": ("postmark", "token: fake-token-0000, smtp_access_key: fake-0000, smtp_secret_key: fake-0001, port: 2525"),
     "Postmark without batches": ("postmark", "token: fake-token-0000, mode: api, batch: {max: 1}, limits: {size: 1MB}, on_loss: warn"),
     "Postmark beside a mock of both doors": ("postmark", "token: fake-0000, base_url: 'http://127.0.0.1:1', host: 127.0.0.1, port: 2"),
-    "Postmark's test token": ("postmark", "token: POSTMARK_API_TEST"),
     "Mailtrap": (
         "mailtrap",
         "token: fake-token-0000, streams: {broadcast: bulk}, batch: {max: 500, wait: 1.5s}, limits: {concurrency: 20}",
     ),
     "Mailtrap by SMTP": ("mailtrap", "mode: smtp, token: fake-token-0000, stream: bulk"),
     "Mailtrap with large mail": ("mailtrap", "token: fake-token-0000, limits: {size: 30MB}"),
-    "Mailtrap's sandbox": ("mailtrap", "token: fake-token-0000, stream: sandbox, sandbox_id: 1234567"),
-    "Mailtrap's sandbox by both doors": (
-        "mailtrap",
-        "token: fake-token-0000, stream: sandbox, sandbox_id: 1234567, username: 1a2b, password: fake-password, port: 465",
-    ),
-    "Mailtrap's sandbox by SMTP": ("mailtrap", "mode: smtp, stream: sandbox, username: 1a2b, password: fake-password"),
-    "Paubox": ("paubox", "api_key: fake-key-0000, username: clinic, html: plain, track_opens: false, track_links: true"),
+    "Paubox": ("paubox", "api_key: fake-key-0000, username: clinic, html: plain, track_opens: true, track_links: true"),
     "Paubox elsewhere": ("paubox", "api_key: fake-key-0000, base_url: 'https://api.paubox.com/v1/email', auth_scheme: bearer"),
     "Paubox by its portal": ("paubox", "api_key: fake-key-0000, username: clinic, force_secure_notification: true"),
     "Paubox by SMTP": ("paubox", "mode: smtp, api_key: fake-key-0000, port: 465"),
     "LowCodeAPI": ("lowcodeapi", "token: at_fake-token-0000, mode: api, content_mode: simple, limits: {concurrency: 2}"),
+    "LowCodeAPI with a set": ("lowcodeapi", "token: at_fake-token-0000, configuration_set: a, tenant: b, streams: {broadcast: news}"),
     "a smarthost with CRAM-MD5": ("smtp", "host: mail.example.net, username: u, password: fake, login: cram-md5"),
 }
 
@@ -92,14 +86,14 @@ WARNED = {
     "an SMTP password for the API": (
         "ses",
         f"region: eu-west-1, {KEYS}, smtp_password: x",
-        "smtp_password: not used with mode: auto: Amazon SES takes messages as they are by its API",
+        "smtp_password: not used with mode: auto, which is the API alone here: Amazon SES takes messages as they are by its API",
     ),
     "FIPS by SMTP": ("ses", f"region: eu-west-1, {KEYS}, mode: smtp, fips: true", "fips: not used with mode: smtp"),
     "a batch by SMTP": ("postmark", "token: fake, mode: smtp, batch: {max: 2}", "batch: not used with mode: smtp"),
     "a port beside a mock": (
         "postmark",
         "token: fake, port: 2525, base_url: 'http://127.0.0.1:1'",
-        "port: not used with mode: auto: base_url leads elsewhere, and no host says where SMTP would go",
+        "port: not used with mode: auto, which is the API alone here: base_url leads elsewhere, and no host says where SMTP would go",
     ),
     "a losing API beside SMTP": (
         "paubox",
@@ -109,27 +103,27 @@ WARNED = {
     "requests beyond Amazon's": (
         "ses",
         f"region: eu-west-1, {KEYS}, limits: {{size: 41MiB}}",
-        "limits.size: Amazon SES takes 40 MB after base64 (developer guide, service quotas, 2026-11)",
+        "limits.size: more than is documented: Amazon SES takes 40 MB after base64 (developer guide, service quotas, 2026-11)",
     ),
     "requests beyond Postmark's": (
         "postmark",
         "token: fake, mode: smtp, limits: {size: 11MB}",
-        "limits.size: Postmark takes 10 MB after base64 (email API, 2026-11)",
+        "limits.size: more than is documented: Postmark takes 10 MB after base64 (email API, 2026-11)",
     ),
     "requests beyond Mailtrap's": (
         "mailtrap",
         "token: fake, limits: {size: 32MB}",
-        "limits.size: Mailtrap takes 10 MB, and 30 MB on request (docs, sending limits, 2026-11)",
+        "limits.size: more than is documented: Mailtrap takes 10 MB, and 30 MB on request (docs, sending limits, 2026-11)",
     ),
     "requests beyond those of Paubox": (
         "paubox",
         "api_key: fake, username: x, limits: {size: 60MB}",
-        "limits.size: Paubox takes 50 MB (docs, attachments, 2026-11)",
+        "limits.size: more than is documented: Paubox takes 50 MB (docs, attachments, 2026-11)",
     ),
     "requests beyond those behind LowCodeAPI": (
         "lowcodeapi",
         "token: at_fake, limits: {size: 50MB}",
-        "limits.size: Amazon SES behind it takes 40 MB after base64 (developer guide, service quotas, 2026-11)",
+        "limits.size: more than is documented: Amazon SES behind it takes 40 MB after base64 (developer guide, service quotas, 2026-11)",
     ),
     "a token of somebody else": ("lowcodeapi", "token: fake", "token: does not begin with at_, as tokens of LowCodeAPI do"),
     "mail of patients in clear": (
@@ -147,6 +141,18 @@ WARNED = {
         "api_key: fake, username: x, base_url: 'https://api.paubox.com/v1'",
         "username: not used: base_url has no {username}",
     ),
+    "tracking that cannot be switched off": (
+        "paubox",
+        "api_key: fake, username: x, track_opens: false",
+        "track_opens: false sends nothing: Paubox can be told to track, never not to; the account's own setting holds "
+        "(remove it, and switch tracking off in the account)",
+    ),
+    "links that cannot be left alone": (
+        "paubox",
+        "api_key: fake, username: x, mode: api, track_links: false",
+        "track_links: false sends nothing: Paubox can be told to track, never not to; the account's own setting holds "
+        "(remove it, and switch tracking off in the account)",
+    ),
     "a portal by SMTP": (
         "paubox",
         "api_key: fake, mode: smtp, force_secure_notification: true",
@@ -155,7 +161,7 @@ WARNED = {
     "the port of a portal": (
         "paubox",
         "api_key: fake, username: x, force_secure_notification: true, port: 465",
-        "port: not used with mode: auto: force_secure_notification cannot be asked for by SMTP",
+        "port: not used with mode: auto, which is the API alone here: force_secure_notification cannot be asked for by SMTP",
     ),
     "a sandbox's number elsewhere": (
         "mailtrap",
@@ -175,7 +181,7 @@ WARNED = {
     "a sandbox's port without its login": (
         "mailtrap",
         "token: fake, stream: sandbox, sandbox_id: 12, port: 2525",
-        "port: not used with mode: auto: the sandbox's SMTP login (username and password) is not given",
+        "port: not used with mode: auto, which is the API alone here: the sandbox's SMTP login (username and password) is not given",
     ),
     "a URL for SMTP": (
         "postmark",
@@ -205,7 +211,63 @@ WARNED = {
 def test_what_may_surprise_is_warned_about(tmp_path: Path, name: str) -> None:
     """Allowed, but seldom meant; and no secret is shown."""
     kind, keys, warning = WARNED[name]
-    assert [f"providers.{kind}.{warning}"] == warnings_of(provider(tmp_path, kind, keys))
+    found = warnings_of(provider(tmp_path, kind, keys))
+    assert [f"providers.{kind}.{warning}"] == [text for text in found if text != f'providers: "mailtrap" {SANDBOX}']
+
+
+SANDBOX = "is a sandbox of Mailtrap: what goes there is delivered to nobody"
+TEST_TOKEN = "has the token POSTMARK_API_TEST: what goes there is checked, and delivered to nobody"
+NOWHERE = {
+    "postmark: {token: POSTMARK_API_TEST}": TEST_TOKEN,
+    "postmark: {token: POSTMARK_API_TEST, mode: api}": TEST_TOKEN,
+    "mailtrap: {token: fake, stream: sandbox, sandbox_id: 1234567}": SANDBOX,
+    "mailtrap: {token: fake, stream: sandbox, sandbox_id: 1234567, username: 1a2b, password: fake, port: 465}": SANDBOX,
+    "mailtrap: {mode: smtp, stream: sandbox, username: 1a2b, password: fake}": SANDBOX,
+    "smtp: {host: Sandbox.smtp.mailtrap.io, username: 1a2b, password: fake}": SANDBOX,
+    "capture:": "is of type capture: what goes there does not leave this host",
+}
+
+
+@pytest.mark.parametrize("keys", NOWHERE)
+def test_a_provider_that_delivers_to_nobody_is_named(tmp_path: Path, keys: str) -> None:
+    """Whoever tries something out knows it; whoever forgot to change it back is told."""
+    path = written(tmp_path, f"{HOSTNAME}providers:\n  {keys}\n")
+    [(name, found)] = config.load(path, environ={}).providers.items()
+    assert ([f'providers: "{name}" {NOWHERE[keys]}'], NOWHERE[keys]) == (warnings_of(path), config.no_delivery(found))
+
+
+def test_a_test_token_beside_an_smtp_token_is_not_used(tmp_path: Path) -> None:
+    """By SMTP the other token logs in, and mail is delivered."""
+    keys = "token: POSTMARK_API_TEST, mode: smtp, smtp_access_key: fake-0000, smtp_secret_key: fake-0001"
+    assert ["providers.postmark.token: not used: smtp_access_key logs in"] == warnings_of(provider(tmp_path, "postmark", keys))
+
+
+BEHIND = 'it stands behind "ses": the first failover would put real mail there, and nobody would be told (give it a route of its own)'
+BEFORE = '"ses" behind it delivers: the first failover would send it to real people (give it a route of its own)'
+VIA = {
+    "[ses, box]": [f'"box" {SANDBOX}; {BEHIND}'],
+    "[box, ses]": [f'"box" {SANDBOX}; {BEFORE}'],
+    "[box, trial]": [f'"box" {SANDBOX}', f'"trial" {TEST_TOKEN}'],
+    "[trial, ses, box]": [f'"trial" {TEST_TOKEN}; {BEFORE}', f'"box" {SANDBOX}; {BEHIND}'],
+    "ses": [],
+}
+
+
+@pytest.mark.parametrize("via", VIA)
+def test_a_provider_that_delivers_to_nobody_is_no_way_beside_one_that_does(tmp_path: Path, via: str) -> None:
+    """Behind one that delivers it swallows mail, before one it lets trials out."""
+    text = f"""{HOSTNAME}
+providers:
+  ses: {{region: eu-west-1, {KEYS}}}
+  box: {{type: mailtrap, stream: sandbox, sandbox_id: 12, token: fake}}
+  trial: {{type: postmark, token: POSTMARK_API_TEST}}
+routes:
+  - {{name: a, match: {{from: "*@example.com"}}, via: {via}}}
+  - {{name: b, match: {{from: "<>"}}, via: [box, trial]}}
+  - {{name: c, via: ses}}
+"""
+    found = [text.removeprefix("routes.0: ") for text in warnings_of(written(tmp_path, text)) if text.startswith("routes.0: ")]
+    assert VIA[via] == found
 
 
 def test_keys_from_elsewhere_need_botocore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

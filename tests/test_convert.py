@@ -1,30 +1,23 @@
-"""`relay convert`: what a message becomes, as JSON, as lines for people, and as commands that really send it."""
+"""`relay convert`: what a message becomes, as JSON and as lines for people."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
-import os
 import re
 import shlex
-import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from relay.cli import door, exits, previews
 from relay.cli.main import main
 from relay.cli.verbs.mail import message
 from relay.fidelity import Loss
 from relay.transports.base import Preview
-from tests.servers import HttpServer, Request, SmtpServer, ca_file, server_tls
 from tests.test_mime import corpus
 
 MAIL = b"""From: App <app@example.com>
@@ -125,7 +118,7 @@ def test_what_the_api_cannot_carry_goes_by_smtp(provider: str, tmp_path: Path, c
     assert ("SMTP", why, []) == (found["method"], found["why"], found["losses"])
     for form in ([], ["--curl"]):
         assert exits.OK == main(["convert", path, "--provider", provider, *TO, *form])
-        assert f"by SMTP, because the API cannot carry it: {why}" in capsys.readouterr().out
+        assert f"by SMTP and not by the API: {why}" in capsys.readouterr().out
     assert exits.DATA == main(["convert", path, "--provider", provider, "--mode", "api", *TO])
     assert f"cannot carry {path}: {why}" in capsys.readouterr().err
     [found] = as_json(capsys, path, "--provider", provider, "--mode", "smtp", *TO)
@@ -144,6 +137,19 @@ def test_a_mode_that_there_is_not(provider: str, mode: str, said: str, mail: str
     """64 and the modes that there are."""
     assert exits.USAGE == main(["convert", mail, "--provider", provider, "--mode", mode, *TO])
     assert said in capsys.readouterr().err
+
+
+def test_a_listener_that_obeys_nothing(mail: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --listener every dialect is obeyed; with one, what it leaves unread is a loss, of a type without a section too."""
+    config = configuration(tmp_path, '{keep: {type: capture}}\nlisten: [{name: lan, address: "10.0.0.5:25", allow: 10.0.0.0/8}]')
+    [found] = as_json(capsys, mail, "-c", config, "--provider", "postmark", *TO)
+    assert "welcome" == found["body"]["Tag"]
+    [found] = as_json(capsys, mail, "-c", config, "--provider", "postmark", *TO, "--listener", "lan")
+    assert "Tag" not in found["body"]
+    what = "x-pm-tag: listener lan obeys no control headers of postmark; with controls: [postmark] it would"
+    assert {"grade": "cosmetic", "what": what} == found["losses"][-1]
+    assert exits.USAGE == main(["convert", mail, "-c", config, "--provider", "postmark", *TO, "--listener", "lna"])
+    assert 'no listener is named "lna"; configured: lan' in capsys.readouterr().err
 
 
 def test_no_secret_is_shown_and_none_is_needed(mail: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,7 +298,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert "grüße" == found["body"]["Subject"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Subject: no From\n\n")))
     assert exits.DATA == main(["convert", "-", "--provider", "postmark", *TO])
-    assert "postmark cannot carry the message: by API: there is no From address" in capsys.readouterr().err
+    assert "postmark cannot carry the message: there is no From address" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("provider", ["postmark", "ses", "mailtrap", "paubox", "lowcodeapi"])
@@ -361,132 +367,11 @@ def test_several_requests_stand_apart(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "" == lines[lines.index("POST https://api.postmarkapp.com/email", 1) - 1]
 
 
-# Commands for a shell.
-
-needs_curl = pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="needs bash and curl")
-
-
-async def bash(script: str, **environment: str) -> None:
-    """Run a script; it must succeed and say nothing on standard error."""
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "-euo", "pipefail"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment},
-    )
-    _, said = await asyncio.wait_for(process.communicate(script.encode()), 30)
-    assert (0, "") == (process.returncode, said.decode())
-
-
-@needs_curl
-async def test_the_command_sends_what_was_shown(tmp_path: Path, mail: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    """bash and curl send what relay itself would, once the named variable is set."""
-    async with HttpServer() as server:
-        config = configuration(tmp_path, f'{{postmark: {{token: "${{env:NOT_SET}}", base_url: "{server.url}"}}}}')
-        assert exits.OK == await asyncio.to_thread(main, ["convert", mail, "-c", config, "--provider", "postmark", *TO, "--curl"])
-        script = capsysbinary.readouterr().out.decode()
-        await bash(script, POSTMARK_TOKEN="fake token \"'$x`\\")
-    [request] = server.requests
-    assert ("POST", "/email", "fake token \"'$x`\\") == (request.method, request.path, request.headers["x-postmark-server-token"])
-    assert "application/json" == request.headers["content-type"]
-    assert 'Dear "Ann", it\'s $HOME and `ls` \\ and !x.\nEOF\n.' == json.loads(request.body)["TextBody"].rstrip("\n")
-    assert script.startswith("# for ann@example.net\n# lost (cosmetic): To and Cc show only the recipients of each request\ncurl -sS ")
-
-
-@needs_curl
-async def test_the_command_signs_for_ses(tmp_path: Path, mail: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    """curl makes the signature itself, of the same request."""
-    async with HttpServer() as server:
-        keys = "region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKEFAKE, secret_access_key: not-a-real-secret"
-        config = configuration(tmp_path, f'{{ses: {{{keys}, base_url: "{server.url}"}}}}')
-        for form in ("--curl", "--json"):
-            assert exits.OK == await asyncio.to_thread(main, ["convert", mail, "-c", config, "--provider", "ses", *TO, form])
-        script, _, shown = capsysbinary.readouterr().out.decode().rpartition("EOF\n")
-        await bash(f"{script}EOF\n", AWS_ACCESS_KEY_ID="AKIAFAKEFAKEFAKEFAKE", AWS_SECRET_ACCESS_KEY="not-a-real-secret")
-    [request] = server.requests
-    assert request.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIAFAKEFAKEFAKEFAKE/")
-    assert "/eu-west-1/ses/aws4_request" in request.headers["authorization"]
-    assert json.loads(shown)["body"].keys() == json.loads(request.body).keys()
-    assert json.loads(shown)["url"] == server.url + request.path
-    assert "not-a-real-secret" not in script + shown
-
-
-@needs_curl
-async def test_the_command_logs_in_by_smtp(tmp_path: Path, mail: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    """Under TLS, with name and password from the environment."""
-    async with SmtpServer(users={"app": "fake \"$x' password"}, starttls=server_tls()) as server:
-        where = f'type: smtp, host: localhost, port: {server.port}, username: app, password: "${{env:NOT_SET}}"'
-        config = configuration(tmp_path, f"{{smarthost: {{{where}, ca_file: {ca_file(tmp_path)}}}}}")
-        assert exits.OK == await asyncio.to_thread(main, ["convert", mail, "-c", config, "--provider", "smarthost", *TO, "--curl"])
-        script = capsysbinary.readouterr().out.decode()
-        login = {"SMTP_USERNAME": "app", "SMTP_PASSWORD": "fake \"$x' password"}
-        await bash(script, CURL_CA_BUNDLE=ca_file(tmp_path), **login)
-    [received] = server.mails
-    assert (True, "app", [b"<ann@example.net>"]) == (received.encrypted, received.username, received.rcpts)
-
-
-async def sent(preview: Preview) -> Request:
-    """The request that the command for a preview makes of a local server."""
-    async with HttpServer() as server:
-        await bash(previews.curl(replace(preview, url=f"{server.url}/x")))
-    [request] = server.requests
-    return request
-
-
-@needs_curl
-async def test_a_body_with_the_delimiter_in_it() -> None:
-    """No body ends its here-document, and nothing in a header is special."""
-    body = b'{"a":\n"EOF"}\nEOF\nEOF_\n'
-    request = await sent(Preview("POST", "", {"X-It": "a 'b' \"c\" $d `e` \\f"}, body, "", ("a'b@x.example\nls",)))
-    assert body + b"\n" == request.body
-    assert "a 'b' \"c\" $d `e` \\f" == request.headers["x-it"]
-
-
-@needs_curl
-async def test_a_transaction_by_curl() -> None:
-    """The message arrives octet for octet, whatever it holds, with its envelope; the null path too."""
-    message = b"Subject: x\r\n\r\n.dot\r\n\xff\x00 'EOF' $x\r\nEOF\r\n"
-    async with SmtpServer() as server:
-        shown = Preview("SMTP", f"smtp://127.0.0.1:{server.port}", {}, message, "app@example.com", ("a'b@x.example", "c@x.example"))
-        await bash(previews.curl(shown))
-        await bash(previews.curl(replace(shown, reverse_path="")))
-    first, second = server.mails
-    assert (message, [b"<a'b@x.example>", b"<c@x.example>"]) == (first.message, first.rcpts)
-    assert (b"<app@example.com>", b"<>") == (first.mail.partition(b" ")[0], second.mail.partition(b" ")[0])
-
-
-@needs_curl
-async def test_a_secret_in_the_address() -> None:
-    """The address is then one of the options that log in; it stands there once, with a variable in place of the secret."""
-    async with HttpServer() as server:
-        login = ("--url", f"{server.url}/x?api_token=$API_TOKEN")
-        shown = Preview("POST", f"{server.url}/x?api_token=[secret]", {}, b"{}", "", ("a@b.example",), login=login)
-        await bash(previews.curl(shown), API_TOKEN="at_fake")
-    assert ["/x?api_token=at_fake"] == [request.path for request in server.requests]
-
-
 def test_why_a_request_leaves_as_it_is() -> None:
     """Where an API takes messages in parts or whole, parts come first."""
     shown = Preview("POST", "https://x/", {}, b"{}", "", ("a@b.example",), why="16 header fields")
     assert "as it is (raw), because it cannot be taken apart: 16 header fields" in list(previews.lines(shown))
     assert "16 header fields" == previews.as_json(shown)["why"]
-
-
-def test_what_is_kept_is_not_sent(mail: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """There is no command for a capture."""
-    assert exits.USAGE == main(["convert", mail, "--dev", "--provider", "capture", *TO, "--curl"])
-    assert "capture keeps mail on this host; there is no request" in capsys.readouterr().err
-
-
-@given(st.text(), st.sampled_from(["$TOKEN", "$A_1"]), st.text())
-def test_nothing_but_variables_is_special_in_a_login(before: str, variable: str, after: str) -> None:
-    """What stands around a variable reaches curl as it is written."""
-    option = before.replace("$", "") + variable + "." + after.replace("$", "")
-    quoted = previews.quoted(option)
-    assert '""' == quoted[:1] + quoted[-1:]
-    assert not re.search(r'(?<!\\)(?:\\\\)*["`]', quoted[1:-1])
-    assert option == re.sub(r'\\([\\"`$])', r"\1", quoted[1:-1])
 
 
 # What is written about it.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from relay.cli import exits, explanations
+from relay.cli import exits, explanations, unobeyed
 from relay.cli.main import main
+from relay.config.kinds import Controls
+from relay.edits import CONTROL_PREFIXES
 from tests.commands import write
 from tests.test_mime import corpus
 
@@ -150,6 +152,42 @@ def test_a_unix_socket_has_clients_of_its_own(tmp_path: Path, capsys: pytest.Cap
     assert ("unix", []) == (found["client"], found["listener"]["refusals"])
 
 
+def test_control_headers_that_a_listener_does_not_obey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each dialect is named with its fields and what would have them obeyed; nobody is told that nothing is lost."""
+    path = file(tmp_path, b"X-SES-Configuration-Set: a\nX-MT-Category: b\nX-Relay-Id: c\n" + MAIL)
+    given = (path, "--from", "app@example.com", "--to", "bob@example.org", "--client", "10.1.2.3", "--listener", "lan")
+    config = CONFIG.replace('"10.0.0.5:25"', '"10.0.0.5:25", controls: [mailtrap]')
+    monkeypatch.setenv("RELAY_CONFIG", write(tmp_path / "relay.yaml", config))
+    what = [
+        "x-ses-configuration-set: listener lan obeys no control headers of ses; with controls: [ses, postmark, mailtrap] it would",
+        "x-pm-tag: listener lan obeys no control headers of postmark; with controls: [ses, postmark, mailtrap] it would",
+    ]
+    assert [{"grade": "cosmetic", "what": one} for one in what] == as_json(capsys, *given)["listener"]["losses"]
+    assert exits.OK == main(["explain", *given])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith("; obeys control headers of mailtrap")
+    assert [f"    lost (cosmetic): {one}" for one in what] == lines[2:4]
+    assert "keep (capture): 1 request, nothing else is lost" in lines
+    assert [] == as_json(capsys, *given[:-1], "local")["listener"]["losses"]
+
+
+def test_what_is_lost_with_control_headers() -> None:
+    """Many fields are counted; mail without its template is another mail; what asks for nothing is no loss."""
+    block = b"".join(b"X-PM-Metadata-%d: x\r\n" % number for number in range(12)) + b"X-Relay-Template: 7\r\nX-PM-KeepID: true\r\n"
+    metadata, template = unobeyed.losses(block, "l", [])
+    assert ("cosmetic", True) == (metadata.grade, "x-pm-metadata-9 and 2 more: listener l obeys" in metadata.what)
+    assert ("hard", True) == (template.grade, template.what.startswith("x-relay-template: "))
+    assert [] == list(unobeyed.losses(block, "l", ["relay", "postmark"]))
+
+
+def test_every_dialect_is_known_here() -> None:
+    """As the configuration and the edits know it."""
+    assert get_args(Controls) == tuple(unobeyed.PREFIXES)
+    assert set(CONTROL_PREFIXES) == set(unobeyed.PREFIXES.values())
+
+
 SIGNED = b"Content-Type: multipart/signed; boundary=b\n\n--b\n\nx\n--b\n\ny\n--b--\n"
 WHY = "the signature of multipart/signed would break"
 
@@ -170,7 +208,7 @@ def test_a_provider_that_takes_it_by_smtp(tmp_path: Path, capsys: pytest.Capture
     assert exits.OK == main(["explain", *given])
     assert [
         "postmark: 1 request, nothing is lost",
-        f"    by SMTP, because the API cannot carry it: {WHY}",
+        f"    by SMTP and not by the API: {WHY}",
     ] == capsys.readouterr().out.splitlines()[-2:]
     shown = {
         "name": "postmark",
@@ -179,7 +217,7 @@ def test_a_provider_that_takes_it_by_smtp(tmp_path: Path, capsys: pytest.Capture
         "losses": [],
         "cannot": [],
         "by_smtp": 1,
-        "why": [f"by SMTP, because the API cannot carry it: {WHY}"],
+        "why": [f"by SMTP and not by the API: {WHY}"],
     }
     assert shown in as_json(capsys, *given)["providers"]
 
@@ -237,7 +275,10 @@ def test_those_who_fare_alike_are_told_of_once() -> None:
         "reverse_path": "\x1b",
         "message_size": 10,
         "client": "10.0.0.1",
-        "listener": {"name": "l", "address": "x", "max_size": 1000, "wants": ["TLS", "a login"], "controls": [], "refusals": []},
+        "listener": {
+            **{"name": "l", "address": "x", "max_size": 1000, "wants": ["TLS", "a login"], "controls": [], "refusals": []},
+            "losses": [],
+        },
         "edits": [
             {"kind": "prepend", "text": "Received: x\r\n\tby y\r\n"},
             {"kind": "remove", "text": "from "},

@@ -21,7 +21,7 @@ class ProviderView(Protocol):
 
     @property
     def state(self) -> str:
-        """up, paused or throttled."""
+        """up, paused, partly (paused for one identity) or throttled."""
 
     @property
     def reason(self) -> str:

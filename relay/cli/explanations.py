@@ -24,7 +24,7 @@ def lines(found: Json) -> Iterator[str]:
     if found["providers"]:
         yield ""
     for provider in found["providers"]:
-        yield from _provider(provider)
+        yield from _provider(provider, "nothing else is lost" if found["listener"]["losses"] else "nothing is lost")
     if found["message_size"] is None:
         yield ""
         yield "a header alone says neither the size nor what the providers would do; name the whole message for that"
@@ -36,9 +36,10 @@ def _listener(listener: Json) -> Iterator[str]:
     obeys = f"; obeys control headers of {', '.join(listener['controls'])}" if listener["controls"] else "; obeys no control headers"
     if not listener["refusals"]:
         yield f"{where}: takes it (at most {size(listener['max_size'])}{wants}){obeys}"
-        return
-    yield f"{where}: refuses it"
-    yield from (f"    {clean(refusal)}" for refusal in listener["refusals"])
+    else:
+        yield f"{where}: refuses it"
+        yield from (f"    {clean(refusal)}" for refusal in listener["refusals"])
+    yield from _losses(listener["losses"])
 
 
 def _edits(edits: Sequence[Json]) -> Iterator[str]:
@@ -78,14 +79,18 @@ def _route(recipient: Json) -> Iterator[str]:
     yield f"    route {recipient['route']}, by {', then '.join(recipient['via'])}"
 
 
-def _provider(provider: Json) -> Iterator[str]:
+def _losses(losses: Sequence[Json]) -> Iterator[str]:
+    yield from (f"    lost ({loss['grade']}): {clean(loss['what'])}" for loss in losses)
+
+
+def _provider(provider: Json, nothing: str) -> Iterator[str]:
     head = provider["name"] if provider["name"] == provider["type"] else f"{provider['name']} ({provider['type']})"
     if provider["cannot"]:
         yield f"{head}: cannot carry it"
         yield from (f"    {clean(reason)}" for reason in provider["cannot"])
         return
     count = provider["requests"]
-    losses = "" if provider["losses"] else ", nothing is lost"
+    losses = "" if provider["losses"] else f", {nothing}"
     yield f"{head}: {count} {'request' if count == 1 else 'requests'}{losses}"
     yield from (f"    {clean(why)}" for why in provider.get("why", ()))
-    yield from (f"    lost ({loss['grade']}): {clean(loss['what'])}" for loss in provider["losses"])
+    yield from _losses(provider["losses"])

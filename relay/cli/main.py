@@ -37,6 +37,7 @@ VERBS = {
     "passwd": "passwords.passwd",
     "smtp-password": "passwords.smtp_password",
     "version": "about.version",
+    "help": "about.help_",
 }
 """What is typed -> module and function in relay.cli.verbs; a module is imported when its verb is typed, so that each starts fast."""
 
@@ -103,10 +104,9 @@ def _run(arguments: Sequence[str]) -> int:
     for argument in arguments:
         if not _is_text(argument):
             raise exits.Stop(exits.USAGE, f"an argument is not valid UTF-8: {argument!r}")
-    whole = parser.parser()
-    options = whole.parse_args(arguments)
+    options = parser.parsed(arguments)
     if options.verb is None:
-        whole.print_help()
+        parser.parser().print_help()
         return exits.USAGE
     return _verb(parser.typed(options), options)
 

@@ -32,11 +32,15 @@ Every day:
   relay log TERM                    the story of a message, by id or address
   relay log tail                    the log as it is written
   relay reload                      a changed configuration, no connection lost
+  relay provider list               how each provider is spoken to
   relay provider test               can each provider be used? sends no mail
 
 Before a mail is sent (no daemon, no secret needed):
   relay convert mail.eml --provider postmark   the requests it would become
   relay explain mail.eml                       its route, and what would be done
+
+More of any command:
+  relay help provider test          the same as: relay provider test --help
 """
 _EXITS = """\
 exit codes: 0 ok, 64 usage, 65 bad input, 66 no such file or entry,
@@ -62,12 +66,14 @@ What a message becomes on its way to a provider: each request or transaction,
 secrets masked, and what is lost on the way. Nothing is sent and nothing needs
 to run. The provider is one of the configuration; where that names none so, a
 type (postmark, ses, mailtrap, paubox, lowcodeapi) with stand-ins for its
-secrets. With mode: auto it is shown by its API, or by SMTP and why.
+secrets. With mode: auto it is shown by its API, or by SMTP and why. Control
+headers of every dialect are obeyed, as on a listener of this host; --listener
+shows what is made of mail that comes in there.
 
   relay convert mail.eml --provider postmark
   relay convert mail.eml --provider postmark --from a@x.example --to b@y.example
   relay convert mail.eml --provider postmark --json | jq .body
-  relay convert mail.eml --provider postmark --curl | POSTMARK_TOKEN=… bash
+  relay convert mail.eml --provider postmark --curl | POSTMARK_TOKEN=… bash -e
   some-app | relay convert - --provider ses --mode smtp
 
 exit code 65: the provider cannot carry it, or FILE is no mail; standard error
@@ -94,9 +100,11 @@ The providers of the configuration.
 _PROVIDER_LIST = """\
 Each provider of the configuration: by its API, by SMTP or both ways (mode:
 auto), where that is and under which TLS, how much goes at once, the routes that
-use it, and where the daemon runs whether it is up, paused or throttled.
+use it, and where the daemon runs whether it is up, paused, throttled, or partly
+paused: for one domain, stream, template or door.
 
   relay provider list
+  relay provider list ses postmark
   relay provider list --json | jq -r 'select(.state == "paused") | .name'"""
 _PROVIDER_TEST = """\
 Whether each provider could be used now: connection, certificate, login and
@@ -124,6 +132,10 @@ configuration; with it, it is read from standard input.
 
   relay smtp-password ses
   relay smtp-password --region eu-west-1 < secret"""
+_ABOUT_HELP = """\
+The help of a command, or without one that of relay itself.
+
+  relay help provider test      the same as: relay provider test --help"""
 _FILTER_HELP = """\
 Filters may be combined; all must hold. Addresses and names are patterns:
 '*@example.com'."""
@@ -187,7 +199,19 @@ def parser() -> Parser:
     _provider(verbs, everywhere)
     _passwords(verbs, everywhere)
     _verb(verbs, "version", "print the version")
+    asked = _verb(verbs, "help", "this help, or that of a command", about=_ABOUT_HELP)
+    asked.add_argument("words", nargs="*", metavar="COMMAND", help="queue, say, or: queue delete (default: relay itself)")
     return top
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options that were typed. Raises Stop for a mistake, with the command whose help knows better."""
+    options, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        words = (options.verb, getattr(options, "queue_verb", None), getattr(options, "part", None))
+        command = " ".join(["relay", *filter(None, words)])
+        raise Stop(USAGE, f"unrecognized arguments: {' '.join(unknown)}\nTry: {command} --help")
+    return options
 
 
 def typed(options: argparse.Namespace) -> str:
@@ -232,6 +256,7 @@ def _queue(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> Non
     )
     release.add_argument("ids", nargs="*", metavar="ID")
     release.add_argument("--all", action="store_true", help="everything that is held")
+    release.add_argument("--yes", action="store_true", help="do not ask where it may have been delivered already")
 
     delete = _verb(
         inner, "delete", "take recipients out of the queue; nobody is told", parents=[everywhere, _filters()], epilog=_FILTER_HELP
@@ -247,6 +272,9 @@ def _convert(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> N
     convert.add_argument("--provider", required=True, metavar="P", help="a provider of the configuration, or a type of provider")
     convert.add_argument("--mode", choices=("api", "smtp"), help="how it is spoken to (default: as it is configured)")
     _envelope(convert)
+    convert.add_argument(
+        "--listener", metavar="NAME", help="where it is handed in (default: nowhere; control headers of every dialect are obeyed)"
+    )
     form = convert.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object for each request")
     form.add_argument("--curl", action="store_true", help="commands for a shell that send it, secrets as variables")
@@ -266,9 +294,10 @@ def _explain(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> N
 def _provider(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> None:
     provider = _verb(verbs, "provider", "the providers: list, or test whether they can be used", parents=[everywhere], about=_PROVIDER)
     parts = provider.add_subparsers(dest="part", metavar="VERB", title="verbs", required=True)
-    _verb(parts, "list", "how each is spoken to, and who uses it", parents=[everywhere, _as_json()], about=_PROVIDER_LIST)
+    listing = _verb(parts, "list", "how each is spoken to, and who uses it", parents=[everywhere, _as_json()], about=_PROVIDER_LIST)
     test = _verb(parts, "test", "whether each could be used now; sends no mail", parents=[everywhere, _as_json()], about=_PROVIDER_TEST)
-    test.add_argument("names", nargs="*", metavar="NAME", help="a provider of the configuration (default: all)")
+    for verb in (listing, test):
+        verb.add_argument("names", nargs="*", metavar="NAME", help="a provider of the configuration (default: all)")
 
 
 def _envelope(verb: Parser) -> None:

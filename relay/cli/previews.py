@@ -23,11 +23,12 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _BASE64_LINES = re.compile(r"(?m)^(?:[A-Za-z0-9+/]{60,}\n){3,}[A-Za-z0-9+/]*={0,2}$")
 _VARIABLE = re.compile(r"\$[A-Z_][A-Z0-9_]*")
 _SPECIAL = re.compile(r'[\\"`$]')
+_OPTIONAL = frozenset({"$AWS_SESSION_TOKEN"})  # only temporary keys have one; curl leaves out a field without a value
 
 
 def as_json(preview: Preview) -> dict[str, object]:
     """One object: what is sent as it is sent, a JSON body as a JSON value, a mail as base64 beside its envelope. `why` is there
-    only where the provider's first choice cannot carry it."""
+    only where the provider's first choice is not taken."""
     head: dict[str, object] = {"method": preview.method, "url": preview.url, "headers": dict(preview.headers)}
     if preview.method == "POST":
         head["body"] = json.loads(preview.body)
@@ -68,7 +69,7 @@ def way(preview: Preview) -> str:
     if not preview.why:
         return ""
     if preview.method == "SMTP":
-        return f"by SMTP, because the API cannot carry it: {preview.why}"
+        return f"by SMTP and not by the API: {preview.why}"
     return f"as it is (raw), because it cannot be taken apart: {preview.why}"
 
 
@@ -99,20 +100,23 @@ def _count(found: re.Match[str]) -> str:
     return f"… {size(len(found[0]))} of base64"
 
 
-def curl(preview: Preview) -> str:
+def curl(preview: Preview, ca_file: str = "") -> str:
     """The command that sends it, below comments that say for whom and what is lost: bash, base64 and curl; it ends with a line
-    end. `preview.login` names the variables to set."""
+    end. `preview.login` names the variables to set; `ca_file` holds the certificates to trust by SMTP. A variable that is not set
+    and a refusal are errors: the command's exit code is then not 0."""
     about = "".join(f"# {line}\n" for line in _about(preview))
     login = " ".join(quoted(option) for option in preview.login)
+    begin = "curl -sS --fail-with-body" if preview.method == "POST" else "curl -sS"
     # A URL with a secret in it is one of the options that log in.
-    begin = "curl -sS" if SECRET in preview.url else f"curl -sS {shlex.quote(preview.url)}"
+    begin += "" if SECRET in preview.url else f" {shlex.quote(preview.url)}"
     if preview.method == "POST":
         fields = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in preview.headers.items() if SECRET not in value]
         options = " \\\n  ".join([begin, *([login] if login else []), *fields, "--data-binary @-"])
         return f"{about}{options} <<'{_delimiter(preview.body)}'\n{preview.body.decode()}\n{_delimiter(preview.body)}\n"
     recipients = [f"--mail-rcpt {shlex.quote(recipient)}" for recipient in preview.recipients]
     sender = f"--mail-from {shlex.quote(preview.reverse_path)}"
-    options = " \\\n  ".join([begin, *([login] if login else []), sender, *recipients, "--upload-file -"])
+    trust = [f"--cacert {shlex.quote(ca_file)}"] if ca_file else []
+    options = " \\\n  ".join([begin, *trust, *([login] if login else []), sender, *recipients, "--upload-file -"])
     return f"{about}base64 -d <<'EOF' | {options}\n{base64.encodebytes(preview.body).decode()}EOF\n"
 
 
@@ -125,12 +129,13 @@ def _delimiter(body: bytes) -> str:
 
 
 def quoted(option: str) -> str:
-    """An option for the shell in which variables, and nothing else, are replaced."""
+    """An option for the shell in which variables, and nothing else, are replaced; one that is not set is an error."""
     if not _VARIABLE.search(option):
         return shlex.quote(option)
     out, position = "", 0
     for variable in _VARIABLE.finditer(option):
-        out += _escaped(option[position : variable.start()]) + variable[0]
+        needed = "-" if variable[0] in _OPTIONAL else ":?"
+        out += f"{_escaped(option[position : variable.start()])}${{{variable[0][1:]}{needed}}}"
         position = variable.end()
     return f'"{out}{_escaped(option[position:])}"'
 

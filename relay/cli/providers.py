@@ -34,6 +34,8 @@ def listing(providers: Sequence[Json], paint: Paint) -> Iterator[str]:
         yield from (f"    {_way(way)}" for way in item["ways"])
         if item["no_smtp"]:
             yield f"    no SMTP: {clean(item['no_smtp'])}"
+        if item["no_delivery"] and item["mode"] != "capture":
+            yield f"    {clean(item['no_delivery'])}"
 
 
 def _way(way: Json) -> str:
@@ -50,13 +52,14 @@ def _way(way: Json) -> str:
 
 
 def checks(found: Sequence[Json]) -> Iterator[str]:
-    """`relay provider test`: each check below its provider."""
+    """`relay provider test`: each check below its provider; a dash is what the configuration leaves nothing to look at for."""
     width = max((len(check["check"]) for check in found), default=0)
     name = None
     for check in found:
         if check["provider"] != name:
             name = check["provider"]
             yield name
-        yield f"  {_OK[check['ok']]:<6}  {check['check']:<{width}}  {clean(check['text'])}"
+        ok = _OK[check["ok"]] if check["configured"] else "-"
+        yield f"  {ok:<6}  {check['check']:<{width}}  {clean(check['text'])}"
         if check["mend"]:
             yield f"          to mend it: {clean(check['mend'])}"

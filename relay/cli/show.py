@@ -7,7 +7,7 @@ characters replaced, so that no mail can move a terminal's cursor.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,11 +16,14 @@ from relay.log import clean
 Json = Mapping[str, Any]
 
 _COLOURS = {"up": 32, "sent": 32, "relayed": 32, "active": 32, "yes": 32}
-_COLOURS |= {"throttled": 33, "deferred": 33, "queued": 33, "hold": 33, "held": 33}
+_COLOURS |= {"throttled": 33, "partly": 33, "deferred": 33, "queued": 33, "hold": 33, "held": 33}
 _COLOURS |= {"paused": 31, "bounced": 31, "failed": 31, "corrupt": 31, "no": 31}
 _WORD_OF_STEP = {"OK": "sent", "PERM-RCPT": "bounced", "PERM-MSG": "bounced"}
 _WORD_OF_STATE = {"held": "held", "deleted": "deleted"}
 
+
+MANY = 10  # recipients of one message that are shown where it is not asked for itself
+Chosen = Callable[[Json], bool]
 
 _COLOUR = re.compile("\033\\[[0-9]*m")
 
@@ -131,8 +134,9 @@ def _counts(queue: Json, now: float) -> Iterator[str]:
         yield f"{queue['corrupt']} set aside as corrupt: relay queue list --state corrupt"
 
 
-def queue(entries: Iterable[Json], now: float, paint: Paint) -> Iterator[str]:
-    """`relay queue`: one line for each entry, and below it each recipient that waits, with the reason."""
+def queue(entries: Iterable[Json], now: float, paint: Paint, chosen: Chosen = lambda _: True) -> Iterator[str]:
+    """`relay queue`: one line for each entry, and below it each recipient that waits, with the reason: of many only the first of
+    those that were `chosen`."""
     yield f"{'queue id':<14}  {'state':<8}  {'age':>4}  {'size':>8}  from"
     for entry in entries:
         head = f"{entry['queue_id']:<14}  {paint(entry['queue_name'], 8)}  {age(entry['arrival_time'], now):>4}"
@@ -140,9 +144,24 @@ def queue(entries: Iterable[Json], now: float, paint: Paint) -> Iterator[str]:
             yield f"{head}  {clean(entry['reason'])}"
             continue
         yield f"{head}  {size(entry['message_size']):>8}  {address(entry['sender'])}"
-        for recipient in entry["recipients"]:
-            if entry["queue_name"] == "finished" or recipient["state"] in ("queued", "held"):
-                yield from _waiting(recipient, paint)
+        finished = entry["queue_name"] == "finished"
+        waiting = [recipient for recipient in entry["recipients"] if finished or recipient["state"] in ("queued", "held")]
+        shown = few(waiting, chosen)
+        for recipient in shown:
+            yield from _waiting(recipient, paint)
+        if len(shown) < len(waiting):
+            yield f"    {_others(waiting, shown, entry)}"
+
+
+def few(recipients: Sequence[Json], chosen: Chosen) -> Sequence[Json]:
+    """All where they are few; of many the first of those that were chosen, or simply the first where none is."""
+    if len(recipients) <= MANY:
+        return recipients
+    return (list(filter(chosen, recipients)) or recipients)[:MANY]
+
+
+def _others(recipients: Sequence[Json], shown: Sequence[Json], entry: Json) -> str:
+    return f"and {len(recipients) - len(shown):,} more: relay queue show {entry['queue_id']}"
 
 
 def _waiting(recipient: Json, paint: Paint) -> Iterator[str]:
@@ -165,8 +184,8 @@ def _why(recipient: Json) -> str:
     return clean(recipient["delay_reason"]) + expires
 
 
-def story(entry: Json, steps: Sequence[Json], paint: Paint) -> Iterator[str]:
-    """`relay log` and `relay queue show`: what became of one message."""
+def story(entry: Json, steps: Sequence[Json], paint: Paint, chosen: Chosen | None = None) -> Iterator[str]:
+    """`relay log` and `relay queue show`: what became of one message; with `chosen`, of many recipients only the first of those."""
     client = entry["client"]
     where = f"{clean(client['name'])}[{clean(client['address'])}]"
     listener = f", listener {client['listener']}" if client["listener"] else ""
@@ -176,11 +195,16 @@ def story(entry: Json, steps: Sequence[Json], paint: Paint) -> Iterator[str]:
         yield "  made by relay itself: it tells what became of a message"
     if entry["via"] and not entry["bounce"]:
         yield f"  fixed to {', '.join(entry['via'])}, whatever the routes say"
-    for recipient in entry["recipients"]:
+    shown = few(entry["recipients"], chosen) if chosen else entry["recipients"]
+    of_each: dict[str, list[Json]] = {}
+    for step in steps:
+        of_each.setdefault(step["recipient"], []).append(step)
+    for recipient in shown:
         yield f"  to {address(recipient['address'])}: {_standing(recipient, paint)}"
-        for step in steps:
-            if step["recipient"] == recipient["address"]:
-                yield from _step(step, paint)
+        for step in of_each.get(recipient["address"], ()):
+            yield from _step(step, paint)
+    if len(shown) < len(entry["recipients"]):
+        yield f"  {_others(entry['recipients'], shown, entry)}"
     if entry["finished_time"]:
         yield f"  finished {local(entry['finished_time'])}"
 

@@ -28,7 +28,7 @@ from relay.config.model import (
     RouteConfig,
     SendersConfig,
 )
-from relay.config.modes import Door, doors_of, why_no_smtp
+from relay.config.modes import Door, doors_of, no_delivery, why_no_smtp
 from relay.config.problems import Report, did_you_mean
 from relay.config.providers import (
     PROVIDERS,
@@ -70,6 +70,7 @@ __all__ = [
     "dev",
     "doors_of",
     "load",
+    "no_delivery",
     "schema",
     "show",
     "why_no_smtp",

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from relay.config import values
+from relay.config import guesses, values
 from relay.config.model import (
     LATER,
     NEVER,
@@ -27,7 +27,7 @@ from relay.config.model import (
     RouteConfig,
     SendersConfig,
 )
-from relay.config.problems import Loc, Report, did_you_mean
+from relay.config.problems import Loc, Report, did_you_mean, nearest
 from relay.config.providers import PROVIDERS, ProviderConfig
 from relay.config.section import Section, example_of, keys_of
 
@@ -37,19 +37,12 @@ RESERVED = frozenset({"smtpd", "cleanup", "qmgr", "bounce", "master", "relay", "
 """Words that stand in log lines where a provider's name does."""
 
 SMALLEST = 'providers: {postmark: {token: "${env:POSTMARK_TOKEN}"}}'
-_SECTIONS: dict[str, type[Section]] = {
-    "queue": QueueConfig,
-    "bounce": BounceConfig,
-    "admin": AdminConfig,
-    "log": LogConfig,
-    "senders": SendersConfig,
-}
-_SECTION_OF_KEY = {key: name for name, section in _SECTIONS.items() for key in keys_of(section)}
 
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[S]):
-    """One section as far as it could be read. `bad` are its keys with a mistake, each already reported."""
+    """One section as far as it could be read. `bad` are its keys with a mistake, each already reported; a key that stands there
+    misspelt is one of them."""
 
     loc: Loc
     value: S
@@ -81,6 +74,7 @@ def build(data: Any, report: Report) -> Draft:
         data = {}
     for key in data.keys() - keys_of(Root).keys():
         _unknown_key(report, (key,), Root)
+        report.silenced |= {(name,) for name in _meant(key, Root) if name not in data}  # it is there, if by another name
     top = {key: data[key] for key in ("version", "hostname") if key in data}
     return Draft(
         top=section(Root, {**top, "providers": {}}, (), report),
@@ -101,16 +95,22 @@ def section(model: type[S], raw: Any, loc: Loc, report: Report) -> Part[S]:
     known = keys_of(model)
     required = {key: example_of(field) for key, field in known.items() if field.is_required()}
     if not isinstance(raw, dict):
-        report.add(loc, f"expected keys and values, not {values.kind_of(raw)}")
+        report.add(
+            loc, f"expected keys and values, not {values.kind_of(raw)}", guesses.shape(str(loc[0]), raw, Root) if len(loc) == 1 else ""
+        )
         report.silenced.add(loc)
         return Part(loc, model.model_validate(required), frozenset(known))
     try:
         return Part(loc, model.model_validate(raw))
     except ValidationError as failure:
         errors = failure.errors(include_url=False)
+    unknown = [str(error["loc"][0]) for error in errors if error["type"] == "extra_forbidden" and len(error["loc"]) == 1]
+    misspelt = frozenset(name for key in unknown for name in _meant(key, model) if name not in raw)
+    incomplete = {below for key in unknown if (below := guesses.section_of(key, model))}  # a condition that stands beside its match
     for error in errors:
-        _tell(error, model, loc, report)
-    bad = frozenset(str(error["loc"][0]) for error in errors)
+        if error["type"] != "missing" or error["loc"][0] not in misspelt:
+            _tell(error, model, loc, report)
+    bad = misspelt | incomplete | {str(error["loc"][0]) for error in errors}
     good = {key: value for key, value in raw.items() if key not in bad}
     return Part(loc, model.model_validate({**required, **good}), bad)
 
@@ -151,6 +151,9 @@ def _provider(name: str, raw: Any, loc: Loc, report: Report) -> Part[ProviderCon
     if not isinstance(given, str):
         report.add(where, f"expected a provider type, not {values.kind_of(given)} (known: {known})")
         return None
+    if "type" not in raw and given not in PROVIDERS and (near := nearest("type", raw)):
+        report.add((*loc, near), "unknown key", 'did you mean "type"?', at_key=True)
+        return None
     if given not in PROVIDERS:
         mend = did_you_mean(given, PROVIDERS) or ("" if "type" in raw else "a name that is no type needs a type: key below it")
         report.add(where, f'unknown provider type "{given}" (known: {known})', mend, at_key=at_key)
@@ -184,7 +187,10 @@ def _tell(error: ErrorDetails, model: type[Section], base: Loc, report: Report) 
         report.add(loc, text, mend, at_key=error["loc"][-1] == "[key]")
     else:  # tuple_type, dict_type, model_type and their kin: the shape is wrong
         wanted = "a list" if "tuple" in kind or "list" in kind else "keys and values"
-        report.add(loc, f"expected {wanted}, not {values.kind_of(error['input'])}")
+        mend = ""
+        if kind in {"model_type", "dict_type"}:
+            mend = guesses.shape(str(loc[-1]), error["input"], _model_at(model, error["loc"][:-1]))
+        report.add(loc, f"expected {wanted}, not {values.kind_of(error['input'])}", mend)
 
 
 def _model_at(model: type[Section], loc: tuple[str | int, ...]) -> type[Section]:
@@ -192,6 +198,14 @@ def _model_at(model: type[Section], loc: tuple[str | int, ...]) -> type[Section]
         annotation = keys_of(model)[str(part)].annotation
         model = cast(type[Section], annotation)
     return model
+
+
+def _meant(key: str, model: type[Section]) -> tuple[str, ...]:
+    """The key that an unknown one was probably meant to be, if there is a guess."""
+    known = keys_of(model)
+    if key in LATER[model] or key in NEVER.get(model, {}) or guesses.section_of(key, model) or (model is Root and key in PROVIDERS):
+        return ()
+    return (found,) if (found := guesses.meant(key, known)) else ()
 
 
 def _unknown_key(report: Report, loc: Loc, model: type[Section]) -> None:
@@ -202,12 +216,9 @@ def _unknown_key(report: Report, loc: Loc, model: type[Section]) -> None:
     if why := NEVER.get(model, {}).get(key):
         report.add(loc, f"unknown key: {why}", "remove it", at_key=True)
         return
-    mend = did_you_mean(key, known)
-    if not mend and model is Root and key in _SECTION_OF_KEY:
-        mend = f"it belongs below {_SECTION_OF_KEY[key]}:"
-    if not mend and model is Root and key in PROVIDERS:
-        mend = "it belongs below providers:"
-    report.add(loc, "unknown key", mend or f"known here: {', '.join(known)}", at_key=True)
+    mend = next((f'did you mean "{name}"?' for name in _meant(key, model)), f"known here: {', '.join(known)}")
+    below = "providers" if model is Root and key in PROVIDERS else guesses.section_of(key, model)
+    report.add(loc, "unknown key", f"it belongs below {below}:" if below else mend, at_key=True)
 
 
 def _example(model: type[Section], key: str) -> str:

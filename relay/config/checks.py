@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relay.config import accounts, doors, surprises
+from relay.config import accounts, doors, modes, surprises
 from relay.config.build import Draft, Part
 from relay.config.model import MatchConfig, RouteConfig
 from relay.config.problems import Loc, Report, did_you_mean
-from relay.config.providers import CaptureProvider, ProviderConfig
+from relay.config.providers import ProviderConfig
 from relay.transports import net
 
 
@@ -43,14 +43,27 @@ def warn(draft: Draft, report: Report) -> None:
     if bounce_via:
         carriers.append((("bounce", "via"), (bounce_via,)))
     for loc, via in carriers:
-        for name in via:
-            part = draft.providers[name]
-            if part and isinstance(part.value, CaptureProvider):
-                report.warn(loc, f'"{name}" is of type capture: what goes there does not leave this host')
+        _warn_of_no_delivery(loc, via, draft, report)
     _warn_of_another_door(draft, report)
     bounce, expire = draft.bounce.value, draft.queue.value.expire
     if "delay_warning" in bounce.model_fields_set and bounce.delay_warning >= expire:
         report.warn(("bounce", "delay_warning"), "not before queue.expire: nobody will be told of a delay")
+
+
+def _warn_of_no_delivery(loc: Loc, via: tuple[str, ...], draft: Draft, report: Report) -> None:
+    """Providers that take mail and deliver it to nobody: where the only one is, somebody tries something out; beside others that
+    deliver, mail would be lost as if it had been sent, or trials would reach people."""
+    nowhere = {name: why for name in via if (part := draft.providers[name]) and (why := modes.no_delivery(part.value))}
+    for index, name in enumerate(via):
+        if name not in nowhere:
+            continue
+        before, behind = (next((other for other in others if other not in nowhere), "") for others in (via[:index], via[index + 1 :]))
+        text = f'"{name}" {nowhere[name]}'
+        if before:
+            text += f'; it stands behind "{before}": the first failover would put real mail there, and nobody would be told'
+        elif behind:
+            text += f'; "{behind}" behind it delivers: the first failover would send it to real people'
+        report.warn(loc, text, "give it a route of its own" if before or behind else "")
 
 
 def _warn_of_another_door(draft: Draft, report: Report) -> None:
@@ -136,6 +149,8 @@ def _bounce(draft: Draft, report: Report) -> None:
 
 
 def _no_such_provider(name: str, loc: Loc, draft: Draft, report: Report) -> None:
+    if ("providers",) in report.silenced:
+        return
     known = f"known: {', '.join(draft.providers)}" if draft.providers else ""
     report.add(loc, f'no provider is named "{name}"', did_you_mean(name, draft.providers) or known)
 
@@ -165,7 +180,8 @@ def _route(part: Part[RouteConfig], draft: Draft, listeners: list[str], report: 
                 _no_such_provider(name, (*part.loc, "via", index), draft, report)
             if name in part.value.via[:index]:
                 report.add((*part.loc, "via", index), f'"{name}" is named twice')
-    if "match" not in part.bad and not any("name" in listener.bad for listener in draft.listen):
+    known = ("listen",) not in report.silenced and not any("name" in listener.bad for listener in draft.listen)
+    if "match" not in part.bad and known:
         for index, name in enumerate(part.value.match.listener):
             if name not in listeners:
                 mend = did_you_mean(name, listeners) or f"known: {', '.join(listeners)}"

@@ -12,7 +12,8 @@ from relay.config.section import Section, setting
 
 
 def _size(default: str) -> Any:
-    return setting(default, description="Largest message, as it is sent: attachments grow by a third (base64).")
+    text = "Largest message handed over, counted after base64 (attachments grow by a third); a larger one goes to the next of via."
+    return setting(default, description=text)
 
 
 def _wait() -> Any:

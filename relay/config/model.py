@@ -258,7 +258,6 @@ NEVER: Mapping[type[Section], Mapping[str, str]] = {
         **dict.fromkeys(("host", "port", "ca_file"), _NO_SMTP),
         "batch": _ONE_REQUEST,
         "region": "it belongs to the credential stored with LowCodeAPI",
-        "streams": "LowCodeAPI has no streams",
     },
     PauboxProvider: {"streams": "Paubox has no streams"},
     CaptureProvider: dict.fromkeys(("limits", "timeout", "unknown_outcome", "mode", "batch", "on_loss"), _HERE),

@@ -1,4 +1,5 @@
-"""Which doors of a provider are used: its REST API, its SMTP door, or with `mode: auto` both. Pure.
+"""Which doors of a provider are used, its REST API, its SMTP door, or with `mode: auto` both; and whether what goes there is
+delivered at all. Pure.
 
 `mode: auto` hands to SMTP what the API cannot carry. It does so only where the SMTP door is surely that of the same account,
 and where nothing that the file asks for would be forgotten there; otherwise it is the API alone.
@@ -25,6 +26,8 @@ Door = Literal["api", "smtp"]
 
 TEST_TOKEN = "POSTMARK_API_TEST"
 """In place of Postmark's token: requests are checked and nothing is sent (Postmark docs 2026-11). It is no login for SMTP."""
+
+_SMTP_OF_SANDBOX = "sandbox.smtp.mailtrap.io"  # Mailtrap docs 2026-11
 
 # The provider's own domains: an API in one of them is that of the account which logs in by SMTP.
 _HOMES: Mapping[str, tuple[str, ...]] = {
@@ -64,6 +67,21 @@ def why_no_smtp(provider: ProviderConfig) -> str:
         case PauboxProvider():
             if provider.force_secure_notification:
                 return "force_secure_notification cannot be asked for by SMTP"
+    return ""
+
+
+def no_delivery(provider: ProviderConfig) -> str:
+    """Why what a provider takes is delivered to nobody, as a phrase that its name may stand before; "" where it is delivered, as
+    far as the configuration tells."""
+    match provider:
+        case CaptureProvider():
+            return "is of type capture: what goes there does not leave this host"
+        case MailtrapProvider(stream="sandbox"):
+            return "is a sandbox of Mailtrap: what goes there is delivered to nobody"
+        case SmtpProvider() if provider.host.lower() == _SMTP_OF_SANDBOX:
+            return "is a sandbox of Mailtrap: what goes there is delivered to nobody"
+        case PostmarkProvider() if provider.mode != "smtp" and provider.token and provider.token.get_secret_value() == TEST_TOKEN:
+            return f"has the token {TEST_TOKEN}: what goes there is checked, and delivered to nobody"
     return ""
 
 

@@ -18,6 +18,7 @@ Loc = tuple[str | int, ...]
 """Where a value is in the document: map keys and list indexes from the root."""
 
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what YAML counts as one
+_COMMENT = re.compile(r"(?:^|\s)#")
 _SHORTEST = 4  # characters; shorter values are part of ordinary words
 _WIDEST = 160  # columns shown of one line
 
@@ -47,11 +48,17 @@ class _Problem:
     mend: str
 
 
-def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """`did you mean "x"?` for the nearest known word, or ""."""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The known word that is nearest to this one, or ""."""
     folded = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), folded, 1, cutoff)
-    return f'did you mean "{folded[near[0]]}"?' if near else ""
+    return folded[near[0]] if near else ""
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`did you mean "x"?` for the nearest known word, or ""."""
+    near = nearest(word, known, cutoff)
+    return f'did you mean "{near}"?' if near else ""
 
 
 def dotted(loc: Loc) -> str:
@@ -112,8 +119,8 @@ class Report:
     def problems(self) -> tuple[str, ...]:
         """Every mistake, rendered, in the order of the file."""
         lines = _LINE_END.split(self.source)
-        shown = masked(lines)
-        return tuple(_render(self.name, problem, shown) for problem in sorted(self._problems, key=_place))
+        stars = masked(lines)
+        return tuple(_render(self.name, problem, lines, stars) for problem in sorted(self._problems, key=_place))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -131,21 +138,39 @@ def _headline(name: str, problem: _Problem) -> str:
     return ": ".join(part for part in (place, problem.key, problem.text) if part)
 
 
-def _render(name: str, problem: _Problem, lines: Sequence[str]) -> str:
+def _render(name: str, problem: _Problem, lines: Sequence[str], stars: Sequence[str]) -> str:
+    """A problem as it is printed. `stars` are the lines as they may be shown."""
     out = [_printable(_headline(name, problem))]
     margin = 4
     if problem.span and problem.span.line < len(lines):
         number, column, end = problem.span.line, problem.span.column, problem.span.end
         margin = max(4, len(str(number + 1)))
         left = max(0, column - _WIDEST // 2) if column > _WIDEST - 20 else 0
-        if number > 0 and lines[number - 1].strip():
-            out.append(f"{number:>{margin}} | {_printable(lines[number - 1])[left : left + _WIDEST]}".rstrip())
-        out.append(f"{number + 1:>{margin}} | {_printable(lines[number])[left : left + _WIDEST]}".rstrip())
+        above = _without_comment(lines[number - 1], stars[number - 1]) if number > 0 else ""
+        if above:
+            out.append(f"{number:>{margin}} | {_printable(above)[left : left + _WIDEST]}".rstrip())
+        shown = _without_comment(lines[number], _with_what_is_told(problem, problem.span, lines[number], stars[number]), end)
+        out.append(f"{number + 1:>{margin}} | {_printable(shown)[left : left + _WIDEST]}".rstrip())
         carets = "^" * max(1, min(end, left + _WIDEST) - column)
         out.append(f"{'':>{margin}} | {' ' * (column - left)}{carets}")
     if problem.mend:
         out.append(f"{'':>{margin}} = {_printable(problem.mend)}")
     return "\n".join(out)
+
+
+def _with_what_is_told(problem: _Problem, span: Span, line: str, stars: str) -> str:
+    """The starred line, in which the value that the mistake itself quotes is readable: it is no secret, or it would not be quoted."""
+    value = line[span.column : span.end]
+    bare = value.strip("'\"")
+    return f"{stars[: span.column]}{value}{stars[span.end :]}" if f'"{bare}"' in problem.text else stars
+
+
+def _without_comment(line: str, stars: str, start: int = 0) -> str:
+    """The starred line without its comment where stars stand in that. What is taken for a comment and is none is only left out."""
+    found = _COMMENT.search(line, start)
+    if found and stars[found.start() :] != line[found.start() :]:
+        return stars[: found.start()].rstrip()
+    return stars if stars.strip() else ""
 
 
 def _printable(text: str) -> str:

@@ -68,7 +68,10 @@ def _port() -> Any:
 
 
 def _mode() -> Any:
-    return setting("auto", description="api (its REST API), smtp (its SMTP door), or auto: the API, and SMTP for what that cannot carry.")
+    return setting(
+        "auto",
+        description="auto (the REST API, and SMTP for what the API cannot carry whole), api (the REST API alone) or smtp (SMTP alone).",
+    )
 
 
 def _on_loss() -> Any:
@@ -81,6 +84,22 @@ def _batch(default: Section) -> Any:
 
 def _streams(what: str, example: Mapping[str, str]) -> Any:
     return setting({}, examples=[example], description=f"What a mail asks for in another provider's words, and the {what} it gets.")
+
+
+def _configuration_set() -> Any:
+    return setting(None, examples=["transactional"], description="Configuration set for mail that names none.")
+
+
+def _identity_arn() -> Any:
+    return setting(
+        None,
+        examples=["arn:aws:ses:eu-west-1:123456789012:identity/example.com"],
+        description="Identity of another account that lets this one send (sending authorization).",
+    )
+
+
+def _tenant() -> Any:
+    return setting(None, examples=["clinic"], description="Tenant for mail that names none.")
 
 
 def _timeout_of_reply() -> Any:
@@ -147,18 +166,12 @@ class SesProvider(Section):
         examples=["${cred:ses-smtp}"],
         description="With mode: smtp, an SMTP password made by AWS; without it relay makes it from secret_access_key.",
     )
-    configuration_set: kinds.OptionalConfigurationSet = setting(
-        None, examples=["transactional"], description="Configuration set for mail that names none."
-    )
-    identity_arn: kinds.OptionalIdentityArn = setting(
-        None,
-        examples=["arn:aws:ses:eu-west-1:123456789012:identity/example.com"],
-        description="Identity of another account that lets this one send (sending authorization).",
-    )
-    tenant: kinds.OptionalTenant = setting(None, examples=["clinic"], description="Tenant for mail that names none.")
+    configuration_set: kinds.OptionalConfigurationSet = _configuration_set()
+    identity_arn: kinds.OptionalIdentityArn = _identity_arn()
+    tenant: kinds.OptionalTenant = _tenant()
     streams: dict[kinds.Asked, kinds.ConfigurationSet] = _streams("configuration set", {"broadcast": "newsletters"})
     mode: Annotated[Mode, choice(Mode)] = setting(
-        "auto", description="api (its REST API), smtp (its SMTP door), or auto: the API, which takes messages as they are."
+        "auto", description="auto or api (the REST API, which takes every message as it is), or smtp."
     )
     content_mode: Annotated[ContentMode, choice(ContentMode)] = setting(
         "raw", description="By the API, raw (the message as it is) or simple (taken apart where nothing that matters changes, else raw)."
@@ -290,7 +303,7 @@ class LowCodeProvider(Section):
     type: Annotated[Literal["lowcodeapi"], choice(Literal["lowcodeapi"])] = _type("lowcodeapi")
     token: kinds.Token = Field(examples=["${env:LOWCODEAPI_TOKEN}"], description="API token; it begins with at_.")
     mode: Annotated[Literal["api"], choice(Literal["api"], refused=_refused_mode)] = setting(
-        "api", description="api: there is no other way."
+        "api", description="api: LowCodeAPI has a REST API only."
     )
     base_url: kinds.LowCodeUrl = setting(
         "https://api.lowcodeapi.com/awsses", description="Where the API is, without the token; https, or http on this host."
@@ -298,6 +311,10 @@ class LowCodeProvider(Section):
     content_mode: Annotated[AutoContentMode, choice(AutoContentMode)] = setting(
         "auto", description="raw (the message as it is), simple (taken apart), or auto: simple where nothing is lost, else raw."
     )
+    configuration_set: kinds.OptionalConfigurationSet = _configuration_set()
+    identity_arn: kinds.OptionalIdentityArn = _identity_arn()
+    tenant: kinds.OptionalTenant = _tenant()
+    streams: dict[kinds.Asked, kinds.ConfigurationSet] = _streams("configuration set", {"broadcast": "newsletters"})
     on_loss: Annotated[OnLoss, choice(OnLoss)] = _on_loss()
     timeout: kinds.PositiveDuration = setting("60s", description="Longest time for one request.")
     limits: LowCodeLimitsConfig = _limits(LowCodeLimitsConfig())

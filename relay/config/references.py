@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class _Resolver:
             raise _Elsewhere
         if not directory:
             raise _Missing("there are no credentials: $CREDENTIALS_DIRECTORY is not set", f"LoadCredential={name}:/path in the unit")
-        return _read(Path(directory) / name, f"credential {name}")
+        return _read(Path(directory) / name, f"credential {name}", f"LoadCredential={name}:/path in the unit")
 
 
 def _from_file(name: str) -> str:
@@ -138,7 +139,19 @@ def _from_file(name: str) -> str:
     return _read(path, f"file ({name})", private=True)
 
 
-def _read(path: Path, what: str, *, private: bool = False) -> str:
+def _mend_of(path: Path, error: OSError | ValueError) -> str:
+    """What to do about a secret's file that cannot be read."""
+    if isinstance(error, PermissionError):
+        return "let the user who runs relay read it, and nobody beyond its group: mode 640, group of the service"
+    if not isinstance(error, FileNotFoundError):
+        return "name a file that holds nothing but the secret"
+    with suppress(OSError):
+        near = did_you_mean(path.name, os.listdir(path.parent), 0.8)
+        return near.replace('"', f'"{path.parent}/', 1) or f"write the secret into it, and nothing else, then chmod 640 {path}"
+    return f"there is no directory {path.parent}, or it cannot be looked into"
+
+
+def _read(path: Path, what: str, mend: str = "", *, private: bool = False) -> str:
     try:
         # Without O_NONBLOCK opening a FIFO would wait for somebody to write into it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
@@ -147,7 +160,7 @@ def _read(path: Path, what: str, *, private: bool = False) -> str:
                 raise _Missing(f"{what} is not a regular file", "name a file that holds nothing but the secret")
             data = file.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
-        raise _Missing(f"cannot read {what}: {getattr(error, 'strerror', None) or error}") from None
+        raise _Missing(f"cannot read {what}: {getattr(error, 'strerror', None) or error}", mend or _mend_of(path, error)) from None
     if private and readable_by_others(mode):
         raise _Missing(f"{what} can be read by others (mode {stat.S_IMODE(mode):04o})", f"chmod 640 {path}")
     if len(data) > _LARGEST:

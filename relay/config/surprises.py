@@ -142,6 +142,10 @@ def _paubox(paubox: PauboxProvider) -> Iterator[Found]:
             yield "allow_non_tls", "Paubox may deliver in clear: patient data could be read on the way"
         if paubox.batch.max > 1:
             yield "batch.max", "Paubox does not document what becomes of a batch in which one message is refused", "batch: {max: 1}"
+        for key in ("track_opens", "track_links"):
+            if getattr(paubox, key) is False:
+                text = "false sends nothing: Paubox can be told to track, never not to; the account's own setting holds"
+                yield key, text, "remove it, and switch tracking off in the account"
         if paubox.username is not None and "{username}" not in paubox.base_url:
             yield "username", "not used: base_url has no {username}"
     yield from _on_loss_of_auto(paubox)
@@ -160,7 +164,7 @@ def _on_loss_of_auto(provider: PostmarkProvider | MailtrapProvider | PauboxProvi
 def _not_used(provider: SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider | LowCodeProvider) -> Iterator[Found]:
     """Keys of a door that is not used."""
     doors, fields = modes.doors_of(provider), type(provider).model_fields
-    why = f": {told}" if (told := modes.why_no_smtp(provider)) else ""
+    why = f", which is the API alone here: {told}" if (told := modes.why_no_smtp(provider)) else ""
     for door, keys in (("api", _OF_API), ("smtp", _OF_SMTP)):
         for key in keys.get(provider.type, ()) if door not in doors else ():
             if getattr(provider, key) != fields[key].default:
@@ -170,7 +174,7 @@ def _not_used(provider: SesProvider | PostmarkProvider | MailtrapProvider | Paub
 def _too_large(provider: SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider | LowCodeProvider) -> Iterator[Found]:
     most, words = _LARGEST[provider.type]
     if provider.limits.size > most:
-        yield "limits.size", words
+        yield "limits.size", f"more than is documented: {words}"
 
 
 def _port(provider: SesProvider | PostmarkProvider | MailtrapProvider | PauboxProvider | LowCodeProvider) -> Iterator[Found]:

@@ -47,8 +47,16 @@ def check(options: Options) -> int:
 def _summary(found: Any) -> Iterable[str]:
     """Listeners, providers and routes of a good configuration."""
     yield from shown.columns([("  listen", listener.name, listener.address) for listener in found.listen])
-    yield from shown.columns([("  provider", name, provider.type) for name, provider in found.providers.items()])
+    yield from shown.columns([("  provider", name, provider.type, _how(provider)) for name, provider in found.providers.items()])
     yield from shown.columns([("  route", route.name, "via " + ", ".join(route.via)) for route in found.route_table()])
+
+
+def _how(provider: Any) -> str:
+    """By which doors a provider is spoken to, and why not by the other one; "" of one that keeps mail."""
+    from relay.config import doors_of, why_no_smtp
+
+    doors, why = " and ".join(f"by {door.upper()}" for door in doors_of(provider)), why_no_smtp(provider)
+    return f"{doors}; no SMTP: {why}" if why else doors
 
 
 def show(options: Options) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 from relay import assembly
-from relay.cli import exits, previews
+from relay.cli import exits, previews, unobeyed
 from relay.cli.exits import Stop
 from relay.cli.verbs import common, mail
 from relay.cli.verbs.common import Options
@@ -24,7 +25,8 @@ def convert(options: Options) -> int:
     provider = _in_mode(options.provider, settings.providers[options.provider], options.mode)
     found = mail.read(options.file)
     envelope = mail.envelope(found, options.sender, options.to)
-    client = Client("", "127.0.0.1", name="localhost", helo=settings.hostname)
+    listener = mail.listener(settings, options.listener) if options.listener else None
+    client = Client(listener.name if listener else "", "127.0.0.1", name="localhost", helo=settings.hostname)
     made = mail.entry(found, envelope, hostname=settings.hostname, client=client)
     transport = assembly.transport_for(options.provider, provider, settings)
     try:
@@ -32,7 +34,10 @@ def convert(options: Options) -> int:
     except CannotCarry as error:
         what = "the message" if options.file == "-" else options.file
         raise Stop(exits.DATA, f"{options.provider} cannot carry {what}: {error}") from error
-    _print(shown, options)
+    if listener:
+        in_vain = tuple(unobeyed.losses(found.header, listener.name, listener.controls))
+        shown = [replace(preview, losses=(*preview.losses, *in_vain)) for preview in shown]
+    _print(shown, options, str(getattr(provider, "ca_file", None) or ""))
     return exits.OK
 
 
@@ -55,7 +60,7 @@ def _in_mode(name: str, provider: ProviderConfig, mode: str | None) -> ProviderC
     return provider.model_copy(update={"mode": mode})
 
 
-def _print(shown: Sequence[Preview], options: Options) -> None:
+def _print(shown: Sequence[Preview], options: Options, ca_file: str) -> None:
     if options.json:
         for preview in shown:
             common.print_json(previews.as_json(preview))
@@ -65,7 +70,7 @@ def _print(shown: Sequence[Preview], options: Options) -> None:
             raise Stop(exits.USAGE, f"--curl: {options.provider} keeps mail on this host; there is no request")
         for preview in shown:
             sys.stdout.flush()
-            sys.stdout.buffer.write(previews.curl(preview).encode())
+            sys.stdout.buffer.write(previews.curl(preview, ca_file).encode())
         return
     for number, preview in enumerate(shown):
         if number:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from relay import assembly, header, routing
-from relay.cli import door, exits, explanations, previews
+from relay.cli import door, exits, explanations, previews, unobeyed
 from relay.cli.exits import Stop
 from relay.cli.verbs import common, mail
 from relay.cli.verbs.common import Options
@@ -27,7 +27,7 @@ def explain(options: Options) -> int:
     settings = mail.configuration(options)
     if settings is None:
         raise Stop(exits.NO_INPUT, f"there is no configuration: {door.CONFIG_FILE} does not exist; name one: relay explain -c FILE …")
-    listener = _listener(settings, options.listener)
+    listener = mail.listener(settings, options.listener)
     address = _address(options.client, listener)
     found = mail.read(options.file) if options.file else mail.of_fields(options.header)
     envelope = mail.envelope(found, options.sender, options.to)
@@ -54,13 +54,6 @@ def explain(options: Options) -> int:
     else:
         common.lines(explanations.lines(shown))
     return exits.OK
-
-
-def _listener(settings: Config, name: str | None) -> ListenConfig:
-    found = next((listener for listener in settings.listen if name in (None, listener.name)), None)
-    if found is None:
-        raise Stop(exits.USAGE, f'no listener is named "{name}"; configured: {", ".join(one.name for one in settings.listen) or "none"}')
-    return found
 
 
 def _address(given: str | None, listener: ListenConfig) -> str:
@@ -92,6 +85,7 @@ def _verdict(settings: Config, listener: ListenConfig, made: Entry, *, whole: bo
         "wants": wants,
         "controls": list(listener.controls),
         "refusals": refusals,
+        "losses": [{"grade": loss.grade, "what": loss.what} for loss in unobeyed.losses(made.header, listener.name, listener.controls)],
     }
 
 

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relay import address, config, edits, fidelity, header
@@ -68,11 +68,20 @@ def configuration_or_type(options: common.Options, name: str) -> config.Config:
     if found and name in found.providers:
         return found
     if name in PROVIDERS:
-        return config.bare(name)
+        bare = config.bare(name)
+        return replace(bare, listen=found.listen) if found else bare
     known = list(dict.fromkeys([*(found.providers if found else ()), *PROVIDERS]))
     near = difflib.get_close_matches(name, known, 1)
     mend = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
     raise Stop(exits.USAGE, f'no provider is named "{name}", and no type of provider; {mend}')
+
+
+def listener(settings: config.Config, name: str | None) -> config.ListenConfig:
+    """The listener of this name, or the first."""
+    found = next((listener for listener in settings.listen if name in (None, listener.name)), None)
+    if found is None:
+        raise Stop(exits.USAGE, f'no listener is named "{name}"; configured: {", ".join(one.name for one in settings.listen) or "none"}')
+    return found
 
 
 def read(name: str) -> FileMessage:

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import os
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from relay import assembly
-from relay.cli import door, exits, providers
+from relay.cli import absent, door, exits, providers
 from relay.cli.exits import Stop
 from relay.cli.verbs import common, mail
 from relay.cli.verbs.common import Options
 from relay.config import Config, ProviderConfig
-from relay.config.references import UNRESOLVED
 from relay.transports import auto
-from relay.transports.base import ALONE, Check
+from relay.transports.base import ALONE, LATER, Check
 from relay.transports.capture import CaptureSettings
 from relay.transports.smtp import SmtpSettings
+from relay.transports.smtp.probing import NO_LOGIN, NO_TLS
 
 LIMIT = 60.0
 """Seconds that the test of all providers takes at most."""
+_NO_ADDRESS = re.compile(r"(?<=\w)\[unknown\](?=:[0-9])")  # of a host whose address nobody learnt
 _BLOTTED = 8  # characters; a shorter secret could be a part of any word
 
 Json = dict[str, object]
 
 
 def listing(options: Options) -> int:
-    """Print every configured provider."""
+    """Print every configured provider, or those that are named."""
     settings = _configuration(options, "list")
+    names = _chosen(options, settings)
     standing = _standing(settings)
-    shown = [_provider(settings, name, provider, standing) for name, provider in settings.providers.items()]
+    shown = [_provider(settings, name, settings.providers[name], standing) for name in names]
     if common.as_json(options):
         for item in shown:
             common.print_json(item)
@@ -41,13 +46,12 @@ def listing(options: Options) -> int:
 
 
 def test(options: Options) -> int:
-    """Ask each provider, or those that are named, whether it could be used: 69 where one could not, 75 where one took too long."""
+    """Ask each provider, or those that are named, whether it could be used: 69 where one could not, 75 where one took too long or
+    could not tell now."""
     settings = _configuration(options, "test")
-    names = list(dict.fromkeys(options.names)) or list(settings.providers)
-    for name in names:
-        if name not in settings.providers:
-            raise Stop(exits.USAGE, _unknown(name, settings.providers))
-    found, late = asyncio.run(_asked(settings, names))
+    names = _chosen(options, settings)
+    missing = absent.secrets(settings, names, _file(options), os.environ)
+    found, late = asyncio.run(_asked(settings, names, missing))
     secrets = [secret for secret in settings.secrets() if len(secret) >= _BLOTTED]
     shown = [_check(name, check, secrets) for name in names for check in found[name]]
     if common.as_json(options):
@@ -57,7 +61,7 @@ def test(options: Options) -> int:
         common.lines(providers.checks(shown))
     if any(item["ok"] is False for item in shown):
         return exits.UNAVAILABLE
-    return exits.TRY_LATER if late else exits.OK
+    return exits.TRY_LATER if late or any(str(item["mend"]).startswith(LATER) for item in shown) else exits.OK
 
 
 def _configuration(options: Options, verb: str) -> Config:
@@ -66,6 +70,20 @@ def _configuration(options: Options, verb: str) -> Config:
     if settings is None:
         raise Stop(exits.NO_INPUT, f"there is no configuration: {door.CONFIG_FILE} does not exist; name one: relay provider {verb} -c FILE")
     return settings
+
+
+def _chosen(options: Options, settings: Config) -> list[str]:
+    """The providers that were named, or all. Raises Stop for one that there is not."""
+    names = list(dict.fromkeys(options.names)) or list(settings.providers)
+    for name in names:
+        if name not in settings.providers:
+            raise Stop(exits.USAGE, _unknown(name, settings.providers))
+    return names
+
+
+def _file(options: Options) -> Path | None:
+    """The file that the configuration was read from; None for the development set-up."""
+    return None if common.development(options) else door.config_file(getattr(options, "config", None), os.environ)
 
 
 def _unknown(name: str, known: Collection[str]) -> str:
@@ -85,6 +103,7 @@ def _provider(settings: Config, name: str, provider: ProviderConfig, standing: M
         "type": provider.type,
         "mode": getattr(provider, "mode", provider.type),
         "no_smtp": assembly.why_no_smtp(provider),
+        "no_delivery": assembly.no_delivery(provider),
         "ways": _ways(assembly.transport_settings(name, provider, settings)),
         "on_loss": getattr(provider, "on_loss", None),
         "unknown_outcome": getattr(provider, "unknown_outcome", None),
@@ -156,9 +175,11 @@ def _standing(settings: Config) -> Mapping[str, Json] | None:
 # Whether they could be used.
 
 
-async def _asked(settings: Config, names: Sequence[str]) -> tuple[Mapping[str, Sequence[Check]], bool]:
-    """What was found of each provider, all asked at once, and whether one took too long."""
-    tasks = {name: asyncio.create_task(_probed(settings, name)) for name in names}
+async def _asked(
+    settings: Config, names: Sequence[str], missing: Mapping[str, Sequence[Check]]
+) -> tuple[Mapping[str, Sequence[Check]], bool]:
+    """What was found of each provider, all asked at once, and whether one took too long. One whose secrets are `missing` is not."""
+    tasks = {name: asyncio.create_task(_probed(settings, name, missing.get(name, ()))) for name in names}
     _, late = await asyncio.wait(tasks.values(), timeout=LIMIT)
     for task in late:
         task.cancel()
@@ -167,28 +188,14 @@ async def _asked(settings: Config, names: Sequence[str]) -> tuple[Mapping[str, S
     return {name: too_long if task in late else task.result() for name, task in tasks.items()}, bool(late)
 
 
-async def _probed(settings: Config, name: str) -> Sequence[Check]:
-    provider = settings.providers[name]
-    if missing := _missing(provider):
-        mend = (
-            "as root: CREDENTIALS_DIRECTORY=/etc/relay/credentials relay provider test; a secret in the environment has to be set here too"
-        )
-        return [Check("secrets", False, f"{', '.join(missing)}: cannot be had here", mend)]
-    transport = assembly.transport_for(name, provider, settings)
+async def _probed(settings: Config, name: str, missing: Sequence[Check]) -> Sequence[Check]:
+    if missing:
+        return missing
+    transport = assembly.transport_for(name, settings.providers[name], settings)
     try:
         return await transport.probe()
     finally:
         await transport.aclose()
-
-
-def _missing(provider: ProviderConfig) -> list[str]:
-    """The keys whose secrets are kept where this process cannot look."""
-    found = []
-    for key, value in provider:
-        text = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-        if text == UNRESOLVED or (text is not value and UNRESOLVED in text):
-            found.append(key)
-    return found
 
 
 def _check(name: str, check: Check, secrets: Sequence[str]) -> Json:
@@ -196,9 +203,15 @@ def _check(name: str, check: Check, secrets: Sequence[str]) -> Json:
         "provider": name,
         "check": check.what,
         "ok": check.ok,
-        "text": _blotted(check.text, secrets),
+        "configured": check.text not in (NO_LOGIN, NO_TLS),
+        "text": _blotted(_tidy(check.text), secrets),
         "mend": _blotted(check.mend, secrets),
     }
+
+
+def _tidy(text: str) -> str:
+    """Without a placeholder for what is not known, and without a colon that nothing follows."""
+    return _NO_ADDRESS.sub("", text).removesuffix(":")
 
 
 def _blotted(text: str, secrets: Sequence[str]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from relay.cli import exits, parser, show
+from relay.cli import door, exits, parser, show
 from relay.cli.exits import Stop
 from relay.cli.verbs import common
 from relay.cli.verbs.common import Options
@@ -29,7 +31,7 @@ def listing(options: Options) -> int:
     if not shown:
         print("nothing in the queue" + (" matches" if parser.filters(options) else ""))
         return exits.OK
-    common.lines(show.queue(shown, time.time(), common.paint()))
+    common.lines(show.queue(shown, time.time(), common.paint(), _meant(parser.filters(options))))
     if next(found, None) is not None:
         print(f"the first {len(shown)} entries; for more: --limit N, or --json for all")
     return exits.OK
@@ -65,7 +67,8 @@ def retry(options: Options) -> int:
     chosen = _chosen(options)
     admin = common.admin(options)
     count = sum(_number(admin.post("/api/v1/queue/retry", dict(values))) for values in chosen)
-    print(f"{_recipients(count)} due now")
+    held = sum(_number(admin.post("/api/v1/queue/release", {**values, "dry_run": True})) for values in _held(chosen))
+    print(f"{_recipients(count)} due now" + (f"; {held} {'is' if held == 1 else 'are'} held: {_typed('release', options)}" if held else ""))
     return exits.OK
 
 
@@ -76,9 +79,54 @@ def hold(options: Options) -> int:
 
 
 def release(options: Options) -> int:
-    """Send held recipients on their way again."""
+    """Send held recipients on their way again, after asking where one of them may have been delivered already."""
+    if not options.yes and (maybe := _maybe_relayed(common.admin(options), _held(_some(options)))):
+        text = f"{_recipients(maybe)} may have been delivered already, and may then get the mail twice: relay queue list --state hold"
+        if not sys.stdin.isatty():
+            raise Stop(exits.USAGE, f"{text}\nAnswer at a terminal, or say --yes")
+        print(text)
+        _ask("release all the same? [y/N] ")
     print(f"{_recipients(_do_to_some(options, 'release'))} released")
     return exits.OK
+
+
+def _maybe_relayed(admin: door.Admin, chosen: Sequence[Mapping[str, str]]) -> int:
+    """How many of the held recipients had an attempt of which nobody knows how it ended."""
+    found: dict[tuple[object, str], bool] = {}
+    for values in chosen:
+        meant = _meant(values)
+        if not _number(admin.post("/api/v1/queue/release", {**values, "dry_run": True})):
+            continue
+        for entry in admin.entries(values):
+            recipients: Any = entry["recipients"]
+            found |= {(entry["queue_id"], one["address"]): one["maybe_relayed"] for one in recipients if meant(one)}
+    return sum(found.values())
+
+
+def _held(chosen: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """What is held of what is meant; nothing where something else is asked for."""
+    return [{**values, "state": "hold"} for values in chosen if values.get("state", "hold") == "hold"]
+
+
+def _meant(values: Mapping[str, str]) -> show.Chosen:
+    """Whether a recipient of an entry is one that the filters mean: an entry has others, too."""
+    from relay.routing import matches
+
+    def fits(recipient: Any) -> bool:
+        if values.get("state") == "hold" and recipient["state"] != "held":
+            return False
+        patterns = {"address": values.get("to"), "provider": values.get("provider"), "route": values.get("route")}
+        given = ((pattern, recipient[key] or "") for key, pattern in patterns.items() if pattern)
+        return all(pattern.lower() == text.lower() or matches(pattern, text) for pattern, text in given)
+
+    return fits
+
+
+def _typed(verb: str, options: Options) -> str:
+    """The command that does it to what was named; where nothing was, the one that shows what it would be."""
+    given = parser.filters(options)
+    words = [*options.ids, *(word for name, value in given.items() if name != "older" for word in (f"--{name}", value))]
+    return shlex.join(["relay", "queue", verb, *words] if words else ["relay", "queue", "list", "--state", "hold"])
 
 
 def _do_to_some(options: Options, verb: str) -> int:

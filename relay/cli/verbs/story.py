@@ -25,10 +25,16 @@ def stories(options: Options) -> int:
     for number, story in enumerate(told if not common.as_json(options) else ()):
         if number:
             print()
-        common.lines(show.story(story, story["steps"], common.paint()))
+        common.lines(show.story(story, story["steps"], common.paint(), _named_by(options.term.strip().lower())))
     if found["more"]:
         print("there are more; search for something rarer", file=sys.stderr)
     return exits.OK if told else exits.NO_INPUT
+
+
+def _named_by(term: str) -> show.Chosen:
+    """Whether a recipient is who was asked about, by his address or a provider's id."""
+    bare = term.removeprefix("<").removesuffix(">")
+    return lambda recipient: bare in (recipient["address"].lower(), recipient["remote_id"].lower().strip("<>"))
 
 
 def tail(options: Options) -> int:

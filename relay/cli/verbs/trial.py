@@ -10,8 +10,9 @@ from relay.cli.exits import Stop
 from relay.cli.verbs import common
 from relay.cli.verbs.common import Options
 from relay.log import clean
+from relay.model import IN_LINE
 
-WAIT = 60.0  # seconds that `--wait` waits
+WAIT = 60.0  # seconds that `--wait` waits at most
 POLL = 0.1  # seconds between two looks meanwhile
 
 
@@ -28,8 +29,9 @@ def send(options: Options) -> int:
 
 
 def _await(admin: door.Admin, queue_id: str, began: float) -> int:
-    """Print each new outcome of a message to one recipient, until the last one or until patience ends."""
-    seen, told = 0, False
+    """Print each new outcome of a message to one recipient, until the last one, until a pause that only an admin can end, or until
+    patience ends."""
+    seen, told = 0, ""
     while time.monotonic() - began < WAIT:
         steps: Any = admin.get(f"/api/v1/queue/{queue_id}/timeline")["steps"]
         for step in steps[seen:]:
@@ -39,19 +41,33 @@ def _await(admin: door.Admin, queue_id: str, began: float) -> int:
                 return exits.OK
             if word in ("bounced", "deleted"):
                 return exits.UNAVAILABLE
+            if word == "held":
+                raise Stop(exits.TRY_LATER, f"not sent: it is held: relay queue show {queue_id}, then relay queue release {queue_id}")
         seen = len(steps)
-        if not seen and not told:
-            told = _say_what_it_waits_for(admin, queue_id, began)
+        told = _look_what_it_waits_for(admin, queue_id, began, told)
         time.sleep(POLL)
     raise Stop(exits.TRY_LATER, f"not sent after {WAIT:.0f} s; it stays in the queue: relay log {queue_id}")
 
 
-def _say_what_it_waits_for(admin: door.Admin, queue_id: str, began: float) -> bool:
-    """Say that a message waits for a provider without having been tried; whether it does."""
+def _look_what_it_waits_for(admin: door.Admin, queue_id: str, began: float, told: str) -> str:
+    """Say once what a message waits for, and return that; `told` is what was said before. Raises Stop where that is paused."""
     entry: Any = admin.get(f"/api/v1/queue/{queue_id}")
     [recipient] = entry["recipients"]
-    if not recipient["waits"]:
-        return False
-    reason = clean(recipient["delay_reason"]).replace(f"waits for {recipient['waits']}", "paused", 1)
-    print(f"{'waits':<8}  {recipient['provider']}  {time.monotonic() - began:.2f} s  {reason}", flush=True)
-    return True
+    waits: str = recipient["waits"]
+    if not waits:
+        return told
+    status: Any = admin.get("/api/v1/status")
+    name, _, identity = waits.partition(" ")
+    standing = [one for one in status["providers"] if one["name"] == name and not waits.endswith(IN_LINE)]
+    paused = [one for one in standing if one["state"] in ("paused", "partly")]
+    reason = clean(recipient["delay_reason"])
+    if paused:
+        reason = reason.replace(f"waits for {waits}", f"{identity} paused".strip(), 1)
+    if waits != told:
+        print(f"{'waits':<8}  {recipient['provider']}  {time.monotonic() - began:.2f} s  {reason}", flush=True)
+    for provider in paused:  # the only one; who is slowed down or busy goes on by himself
+        if provider["mend"] and provider["reason"].startswith(f"{identity}: " if identity else ""):
+            print(f"          to mend it: {clean(provider['mend'])}", flush=True)
+        text = f"not sent: {waits} is paused; the message waits in the queue until that is over: relay log {queue_id}"
+        raise Stop(exits.TRY_LATER, text)
+    return waits
