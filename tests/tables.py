@@ -43,7 +43,7 @@ providers:
   postmark: {token: 00000000-fake-0000, streams: {newsletters: broadcasts}}
   mailtrap: {token: fake-token-0000, streams: {newsletters: bulk}}
   paubox: {username: clinic, api_key: fake-key-0000}
-  lowcodeapi: {token: at_fake-0000}
+  lowcodeapi: {token: at_fake-0000, streams: {broadcasts: newsletters}}
 routes: [{name: all, via: [ses, postmark, mailtrap, paubox, lowcodeapi]}]
 """
 TARGETS = (
