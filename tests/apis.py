@@ -330,7 +330,7 @@ def postmark_takes(request: Request) -> Response:
 
 def addresses(fields: Iterable[str]) -> tuple[str, ...]:
     """The bare addresses of address fields, read by the standard library."""
-    return tuple(address for _, address in getaddresses(list(fields)) if address)
+    return tuple(address for _, address in getaddresses([field for field in fields if field]) if address)
 
 
 def octets(content: str) -> bytes:

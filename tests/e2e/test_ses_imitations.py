@@ -23,6 +23,7 @@ from tests.transports.test_ses_oracles import local
 
 pytestmark = pytest.mark.e2e
 
+TWO_AUTHORS = {"several-from"}  # moto looks for the sender by parseaddr, which in some Pythons reads none where there are two
 COUNTED_TWICE = {"three-hundred"}  # moto counts the recipients in a raw message's To and those of Destination together
 DOMAINS = ("example.com", "web1.example.com", "xn--mller-kva.example")  # of the senders, and of our bounces
 
@@ -74,8 +75,9 @@ async def test_moto_takes_what_the_daemon_sends(here: Host) -> None:
             scope = {"Authorization": "AWS4-HMAC-SHA256 Credential=A/20261120/us-east-1/ses/aws4_request, SignedHeaders=host, Signature=0"}
             for domain in DOMAINS:
                 (await client.post("/v2/email/identities", headers=scope, json={"EmailIdentity": domain})).raise_for_status()
-            whole = [sample for sample in carried_by(0) if sample.name not in COUNTED_TWICE]
-            raw, simple = await imitation_takes(here, url, whole, carried_by(1))
+            whole = [sample for sample in carried_by(0) if sample.name not in COUNTED_TWICE | TWO_AUTHORS]
+            parts = [sample for sample in carried_by(1) if sample.name not in TWO_AUTHORS]
+            raw, simple = await imitation_takes(here, url, whole, parts)
             kept = (await client.get("/moto-api/data.json")).json()["ses"]
     finally:
         await asyncio.to_thread(server.stop)
@@ -83,7 +85,7 @@ async def test_moto_takes_what_the_daemon_sends(here: Host) -> None:
     assert {} == {sample.name: said for queue_id, sample in raw.items() if (said := as_it_was(as_they_are[queue_id], sample, ""))}
     rest = [sample for queue_id, sample in simple.items() if queue_id not in as_they_are]
     assert {subject(sample.data) or " " for sample in rest} == {" ".join(message["subject"].split()) or " " for message in kept["Message"]}
-    assert SPOILT - {"blocked"} == {simple[queue_id].name for queue_id in as_they_are if queue_id in simple} & SPOILT
+    assert SPOILT - {"blocked"} - TWO_AUTHORS == {simple[queue_id].name for queue_id in as_they_are if queue_id in simple} & SPOILT
 
 
 LOCAL = os.environ.get("RELAY_SES_LOCAL", "")

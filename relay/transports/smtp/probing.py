@@ -11,6 +11,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import aiosmtplib
 
@@ -52,10 +53,18 @@ async def _look(client: opening.Client, settings: SmtpSettings) -> Sequence[Chec
         reached = _CHECKS.index(failed.what)
     found |= {what: _passed(what, client, settings) for what in _CHECKS[:reached]}
     if client.is_connected:
-        with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-            async with asyncio.timeout(_QUIT_TIMEOUT):
-                await client.quit()
+        await _quit(client)
     return [found.get(what) or Check(what, None, "not reached") for what in _CHECKS]
+
+
+async def _quit(client: opening.Client) -> None:
+    """Take leave. The library then closes TLS politely, which waits for the server: nobody does that for us."""
+    transport = client.transport
+    with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+        async with asyncio.timeout(_QUIT_TIMEOUT):
+            await client.quit()
+    if transport:
+        cast(asyncio.Transport, transport).abort()
 
 
 def _failed(trouble: Trouble, settings: SmtpSettings) -> Check:
