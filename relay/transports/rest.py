@@ -158,7 +158,7 @@ class Rest(ABC, Generic[R]):
     async def send_together(self, requests: Sequence[R]) -> Sequence[Mapping[str, Outcome]] | None:
         """POST requests of one kind as one, and judge the answer: what `send` returns for each, in order; None where the whole was
         refused for what stands in it (400, 413, 422), so that nothing was taken. Raises HttpTrouble."""
-        raise NotImplementedError(f"{self.provider} takes one message in a request")
+        return None  # a provider without such requests: each goes by itself
 
     @abstractmethod
     async def look(self) -> Sequence[Check]:

@@ -256,3 +256,18 @@ async def test_a_certificate_of_an_unknown_authority() -> None:
 def test_a_question_without_its_answer(status: int, own: bool, ok: bool | None, mend: str) -> None:
     """Something else in the provider's place fails; trouble that passes tells nothing."""
     assert Check("login", ok, "x", mend) == unanswered("login", "x", status, "https://api.example.com", own=own)
+
+
+class Single(Small):
+    """A provider that has no request for several messages."""
+
+    send_together = Rest.send_together
+
+
+async def test_a_provider_without_such_requests() -> None:
+    """Jobs that are attempted together all the same go one by one."""
+    async with HttpServer([Response(200, b"{}")]) as server:
+        transport = Single(Http(base_url=server.url, timeout=5, concurrency=1))
+        outcomes = await transport.attempt(await prepared(transport, *LETTERS))
+        await transport.aclose()
+    assert (["/send"] * 8, {Verdict.OK}) == ([one.path for one in server.requests], {outcome.verdict for outcome in outcomes.values()})
