@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import directives, edits, header
+from relay import directives, header
 from relay.errors import CannotCarry
-from relay.model import Client, Envelope, Job, Outcome, Recipient, Verdict
+from relay.model import Job, Outcome, Verdict
 from relay.transports.base import Batching, Share
 from relay.transports.http import Http
 from relay.transports.mailtrap import Mailtrap, MailtrapSettings, Payload, payload, together
 from relay.transports.mailtrap.request import MAX_REQUEST, MAX_SHARING
-from tests.jobs import job
+from tests.jobs import accepted, job
 from tests.servers import Act, HttpServer, Request, Response
 from tests.test_mime import MESSAGE_LIKE, corpus, stored
 
@@ -55,28 +55,8 @@ CASES: Mapping[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
 
 def requests(data: bytes, recipients: Sequence[str], *, apart: bool = False, **settings: Any) -> tuple[Payload, ...]:
     """The requests for a message accepted from the listener `local` for these recipients."""
-    client = Client("local", "127.0.0.1", name="localhost", helo="app")
-    envelope = Envelope("app@example.com", tuple(map(Recipient, recipients)))
-    block, body = header.cut(data)
-    changes = edits.decide(
-        block,
-        queue_id=QUEUE_ID,
-        hostname="relay.example.com",
-        client=client,
-        envelope=envelope,
-        arrived=1_795_197_421.0,
-        ended=body > len(block),
-    )
-    return payload(
-        data,
-        block=block,
-        queue_id=QUEUE_ID,
-        recipients=recipients,
-        changes=changes,
-        settings=dataclasses.replace(SETTINGS, **settings),
-        listener="local",
-        apart=apart,
-    )
+    told = accepted(data, recipients, QUEUE_ID)
+    return payload(data, settings=dataclasses.replace(SETTINGS, **settings), **told, apart=apart)
 
 
 def loaded(request: Payload) -> dict[str, Any]:

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import directives, edits, header
+from relay import directives, header
 from relay.errors import CannotCarry
-from relay.model import Client, Envelope, Recipient
 from relay.transports.postmark import Payload, PostmarkSettings, payload
 from relay.transports.postmark.request import MAX_REQUEST
+from tests.jobs import accepted
 from tests.test_mime import MESSAGE_LIKE, corpus, stored
 
 DATA = Path(__file__).parent.parent / "data"
@@ -48,27 +48,8 @@ CASES: Mapping[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
 
 def requests(data: bytes, recipients: Sequence[str], **settings: Any) -> tuple[Payload, ...]:
     """The requests for a message accepted from the listener `local` for these recipients."""
-    client = Client("local", "127.0.0.1", name="localhost", helo="app")
-    envelope = Envelope("app@example.com", tuple(map(Recipient, recipients)))
-    block, body = header.cut(data)
-    changes = edits.decide(
-        block,
-        queue_id=QUEUE_ID,
-        hostname="relay.example.com",
-        client=client,
-        envelope=envelope,
-        arrived=1_795_197_421.0,
-        ended=body > len(block),
-    )
-    return payload(
-        data,
-        block=block,
-        queue_id=QUEUE_ID,
-        recipients=recipients,
-        changes=changes,
-        settings=dataclasses.replace(SETTINGS, **settings),
-        listener="local",
-    )
+    told = accepted(data, recipients, QUEUE_ID)
+    return payload(data, settings=dataclasses.replace(SETTINGS, **settings), **told)
 
 
 def bodies(data: bytes, recipients: Sequence[str], **settings: Any) -> list[dict[str, Any]]:
