@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from relay.budgets import Quota
 from relay.errors import CannotCarry
 from relay.log import Events
 from relay.model import Client, Edit, Entry, Envelope, Facts, Job, Outcome, RecipientState, State, Verdict
@@ -36,7 +37,7 @@ class FakeTransport:
     """A transport that answers by a script and remembers its attempts.
 
     With `batching` every job has the `share` given, or one of kind "same". `declines` are recipients that it takes to be refused,
-    as an API does. `checks` is what a probe finds.
+    as an API does. `checks` is what a probe finds, `allows` what its account says of its quota, or why it does not.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class FakeTransport:
         share: Callable[[Job], Share | None] | None = None,
         declines: Mapping[str, str] | None = None,
         checks: Sequence[Check] = (Check("connect", True, "there"),),
+        allows: Quota | str = "",
     ) -> None:
         self.provider = provider
         self.split = split  # one job for each recipient
@@ -67,6 +69,8 @@ class FakeTransport:
         self.shares = share or (lambda job: None if batching.jobs == 1 else Share("same", job.message.facts.size))
         self.declines = declines or {}
         self.checks = checks
+        self.allows = allows
+        self.quota_unread = ""
         self.attempts: list[Job] = []
         self.batches: list[list[str]] = []  # the queue ids of each attempt
         self.journal = journal if journal is not None else []
@@ -137,6 +141,10 @@ class FakeTransport:
     async def probe(self) -> Sequence[Check]:
         self.probed += 1
         return self.checks
+
+    async def quota(self) -> Quota | None:
+        self.quota_unread = self.allows if isinstance(self.allows, str) else ""
+        return None if isinstance(self.allows, str) else self.allows
 
     async def aclose(self) -> None:
         """Nothing is open; that it was called is remembered."""

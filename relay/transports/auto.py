@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from relay.budgets import Quota
 from relay.errors import CannotCarry
 from relay.fidelity import Loss
 from relay.model import Job, Outcome, Recipient, Verdict
@@ -110,6 +111,11 @@ class Auto:
         """A report that the API would rebuild goes by SMTP."""
         return self.api.carries_reports or self.smtp.carries_reports
 
+    @property
+    def quota_unread(self) -> str:
+        """The API's."""
+        return self.api.quota_unread
+
     async def prepare(self, job: Job) -> Sequence[Job]:
         """What the API carries first, so that it need not wait for a pause of the SMTP door."""
         split = await self._split(job)
@@ -160,6 +166,10 @@ class Auto:
         """Both ways, each check with the name of its way."""
         api, smtp = await asyncio.gather(self.api.probe(), self.smtp.probe())
         return [*(replace(one, what=f"API {one.what}") for one in api), *(replace(one, what=f"SMTP {one.what}") for one in smtp)]
+
+    async def quota(self) -> Quota | None:
+        """The API's: it is the account's, whichever way a message goes."""
+        return await self.api.quota()
 
     async def aclose(self) -> None:
         """Close both, whatever one of them makes of it."""

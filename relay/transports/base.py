@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from relay.budgets import Quota
 from relay.fidelity import Loss
 from relay.model import Job, Outcome
 
@@ -103,6 +104,10 @@ class Transport(Protocol):
     def carries_reports(self) -> bool:
         """Whether multipart/report leaves as it is; if not, our bounces are built as plain text."""
 
+    @property
+    def quota_unread(self) -> str:
+        """Why the last `quota` was None although the account can be asked, in one line without secrets; else empty."""
+
     async def prepare(self, job: Job) -> Sequence[Job]:
         """Decide whether this provider can carry the job, and split it into one job for each transaction or request.
 
@@ -129,6 +134,10 @@ class Transport(Protocol):
     async def probe(self) -> Sequence[Check]:
         """Ask the provider whether it could be used now: connection, certificate, login, account. Sends no mail; never raises for
         what the remote did."""
+
+    async def quota(self) -> Quota | None:
+        """What the account allows, counted in recipients; None where it cannot be asked, or did not say (`quota_unread`). Sends no
+        mail; never raises for what the remote did."""
 
     async def aclose(self) -> None:
         """Close idle connections. Attempts under way have ended before this is called."""

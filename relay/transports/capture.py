@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay import edits, header
+from relay.budgets import Quota
 from relay.model import Job, Outcome, Verdict
 from relay.transports import net
 from relay.transports.base import ALONE, Check, Outcomes, Preview, Share
@@ -37,6 +38,7 @@ class Capture:
 
     batching = ALONE
     carries_reports = True
+    quota_unread = ""
 
     def __init__(self, settings: CaptureSettings) -> None:
         self._settings = settings
@@ -88,6 +90,10 @@ class Capture:
     async def probe(self) -> Sequence[Check]:
         """Whether the directory can be written to, or made. Makes nothing."""
         return [await asyncio.to_thread(_check, self._settings.directory)]
+
+    async def quota(self) -> Quota | None:
+        """There is none."""
+        return None
 
     async def aclose(self) -> None:
         """Nothing is open between attempts."""

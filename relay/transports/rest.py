@@ -4,8 +4,8 @@ A provider subclasses `Rest` and writes: `build` (a message as requests; pure), 
 judged), `show` (the same request for a preview, without secrets), `look` (a question that sends no mail), and where it takes
 several messages in one request `send_together`. `Rest` does the rest of the contract in base.py: a large message is built
 beside the event loop, each request becomes a job, a refused recipient is never sent and shows as a hard loss, and no answer
-is an outcome by how far the request came (verdicts.http_lost). `send`, `send_together` and `look` may raise HttpTrouble, and
-nothing else for what the network or remote did.
+is an outcome by how far the request came (verdicts.http_lost). `send`, `send_together`, `look` and
+`allowed` may raise HttpTrouble, and nothing else for what the network or remote did.
 
 A batch that is refused as a whole for what stands in it is halved until the message that is to blame stands alone: one bad
 message among 500 costs about 18 requests more, and every other one is relayed.
@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Generic, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 from relay import verdicts
+from relay.budgets import Quota
 from relay.fidelity import Loss
 from relay.model import Edit, Job, Outcome, Scope, Verdict
 from relay.transports.base import Batching, Check, Outcomes, Preview, Share
@@ -135,6 +136,7 @@ class Rest(ABC, Generic[R]):
     """A Transport that makes requests `R`. `unreachable` is the mend where the provider cannot be reached."""
 
     carries_reports: bool
+    quota_unread = ""
 
     def __init__(self, settings: Settings, http: Http, *, unreachable: str) -> None:
         self.provider = settings.provider
@@ -163,6 +165,11 @@ class Rest(ABC, Generic[R]):
     @abstractmethod
     async def look(self) -> Sequence[Check]:
         """Ask a question that only a valid login answers; sends no mail. Raises HttpTrouble."""
+
+    async def allowed(self) -> Quota | str:
+        """What the account allows, by a question that sends no mail; or in one line why it does not say ("" where nobody can ask).
+        Raises HttpTrouble."""
+        return ""
 
     @abstractmethod
     def show(self, request: R) -> Shown:
@@ -224,6 +231,15 @@ class Rest(ABC, Generic[R]):
             return [Check("connect", True if peer != self._http.remote else None, peer), *found]
         except HttpTrouble as trouble:
             return [Check("connect", False, trouble.text, unreachable(trouble, self._unreachable))]
+
+    async def quota(self) -> Quota | None:
+        """By `allowed`."""
+        try:
+            found = await self.allowed()
+        except HttpTrouble as trouble:
+            found = trouble.text
+        self.quota_unread = found if isinstance(found, str) else ""
+        return None if isinstance(found, str) else found
 
     async def aclose(self) -> None:
         """Close idle connections."""

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
+from relay.budgets import Quota
 from relay.fidelity import Loss
 from relay.model import Job, Outcome
 from relay.transports.base import Check, Preview
-from relay.transports.http import Http
-from relay.transports.lowcodeapi.reply import checks, read
+from relay.transports.http import Answer, Http
+from relay.transports.lowcodeapi.reply import checks, quota, read
 from relay.transports.lowcodeapi.request import PATH, LowCodeSettings, Payload, payload
 from relay.transports.rest import Rest, Shown, outgoing
 from relay.transports.sesv2 import account
@@ -45,8 +46,14 @@ class LowCode(Rest[Payload]):
 
     async def look(self) -> Sequence[Check]:
         """The account of Amazon SES behind the token (GetAccount, passed on)."""
-        answer = await self._http.get(account.PATH + self._login, _HEADERS)
-        return checks(answer, self._settings.token, self._settings.base_url)
+        return checks(await self._account(), self._settings.token, self._settings.base_url)
+
+    async def allowed(self) -> Quota | str:
+        """The quota of the account of Amazon SES behind the token."""
+        return quota(await self._account(), self._settings.token)
+
+    async def _account(self) -> Answer:
+        return await self._http.get(account.PATH + self._login, _HEADERS)
 
     def show(self, request: Payload) -> Shown:
         """The token is in the URL: curl is given that with a shell variable."""

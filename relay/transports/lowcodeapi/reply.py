@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
+from relay.budgets import Quota
 from relay.model import Outcome, Verdict
 from relay.transports import net
 from relay.transports.base import Check
@@ -52,6 +53,14 @@ def checks(answer: Answer, token: str, url: str) -> Sequence[Check]:
     if mend := _own(plain, token):
         return [Check("login", False, net.one_line(f"{answer.status}: {_text(plain)}"), mend)]
     return account.checks(plain, _asker(token, plain), url)
+
+
+def quota(answer: Answer, token: str) -> Quota | str:
+    """The quota of the account of Amazon SES in the same answer, or why it says none."""
+    plain = _plain(answer, token)
+    if _own(plain, token):
+        return net.one_line(f"{answer.status}: {_text(plain)}")
+    return account.quota(plain, _asker(token, plain))
 
 
 def _asker(token: str, plain: Answer) -> Asker:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
+from relay.budgets import Quota
 from relay.fidelity import Loss
 from relay.model import Job, Outcome, Verdict
 from relay.transports.base import Check, Preview
@@ -24,6 +25,7 @@ from relay.transports.ses.reply import asker, keys_refused, read, skewed
 from relay.transports.ses.request import PATH, Payload, SesSettings, payload
 from relay.transports.ses.sigv4 import Keys, sign
 from relay.transports.sesv2 import account
+from relay.transports.sesv2.reply import Asker
 
 _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 _NOTHING = sha256(b"").hexdigest()
@@ -67,8 +69,15 @@ class Ses(Rest[Payload]):
             keys = await self._credentials.keys()
         except NoKeys as error:
             return [Check("login", False, error.text, error.mend)]
-        behind, answer = await self._ask("GET", account.PATH, _NOTHING, None, keys)
-        return account.checks(answer, asker(self._settings.region, keys, self._credentials.source, behind), self._settings.url)
+        return account.checks(*await self._account(keys), self._settings.url)
+
+    async def allowed(self) -> Quota | str:
+        """The account's quota (GetAccount), which keys may be allowed to ask for, and need not."""
+        try:
+            keys = await self._credentials.keys()
+        except NoKeys as error:
+            return error.text
+        return account.quota(*await self._account(keys))
 
     def show(self, request: Payload) -> Shown:
         """The signature is made by curl."""
@@ -82,6 +91,11 @@ class Ses(Rest[Payload]):
 
     def _preview(self, job: Job, request: Payload, unsent: tuple[Loss, ...]) -> Preview:
         return replace(super()._preview(job, request, unsent), why=request.why)
+
+    async def _account(self, keys: Keys) -> tuple[Answer, Asker]:
+        """What GetAccount says, and to whom."""
+        behind, answer = await self._ask("GET", account.PATH, _NOTHING, None, keys)
+        return answer, asker(self._settings.region, keys, self._credentials.source, behind)
 
     async def _ask(self, method: str, path: str, digest: str, body: Body | None, keys: Keys) -> tuple[float | None, Answer]:
         """The answer, and how far our clock is behind where the request was refused for the time of its signature. Such a

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from relay.budgets import Quota
 from relay.errors import CannotCarry
 from relay.fidelity import Loss
 from relay.model import Job, Kind, Outcome, Recipient, Verdict
@@ -44,6 +45,7 @@ class Smtp:
 
     batching = ALONE
     carries_reports = True
+    quota_unread = ""
 
     def __init__(self, settings: SmtpSettings) -> None:
         self._settings = settings
@@ -122,6 +124,10 @@ class Smtp:
     async def probe(self) -> Sequence[Check]:
         """Connection, certificate, login and extensions, on a connection of its own; MAIL is not said."""
         return await probing.probe(self._settings)
+
+    async def quota(self) -> Quota | None:
+        """By SMTP nobody can ask."""
+        return None
 
     async def attempt(self, jobs: Sequence[Job]) -> Outcomes:
         """One transaction for each job."""

@@ -67,12 +67,13 @@ def plan(job: Job, settings: SmtpSettings, *, sealed: bool = False) -> Plan:
     if settings.max_size and size > settings.max_size:
         reasons.append((f"the message has {size} octets; the server takes {settings.max_size}", "5.3.4"))
     reverse_path, substituted = job.envelope.reverse_path, False
-    authors = _named(job, "from") if settings.dialect or not reverse_path else []
+    leaving = edits.apply(job.message.header, job.edits)
+    authors = _named(leaving, "from") if settings.dialect or not reverse_path else []
     if not reverse_path and settings.needs_sender:
         reverse_path, substituted = settings.bounce_from or "".join(authors[:1]), True
         if not reverse_path:
             reasons.append(("the server takes no null reverse-path, and neither bounce.from nor a From field names another", "5.1.7"))
-    once = _as_taken(edits.apply(job.message.header, job.edits), settings)
+    once = _as_taken(leaving, settings)
     stamped = _stamped(job, settings, eight_bit=True, sealed=sealed)
     by_header = (*refused.by_header(settings.dialect, once.block), *refused.by_lines(settings.dialect, once.block))
     reasons += [(reason, "5.6.3") for reason in (*once.reasons, *stamped.reasons, *by_header)]
@@ -86,7 +87,7 @@ def plan(job: Job, settings: SmtpSettings, *, sealed: bool = False) -> Plan:
     return Plan(
         reverse_path,
         substituted,
-        senders=tuple(dict.fromkeys([*authors, *_named(job, "sender"), reverse_path])),
+        senders=tuple(dict.fromkeys([*authors, *_named(leaving, "sender"), reverse_path])),
         configuration_set=stamped.configuration_set,
         tenant=stamped.tenant,
         losses=losses,
@@ -145,9 +146,9 @@ def _plain(job: Job) -> bytes:
     return reencoding.with_a_labels(edits.strip(job.message.header, job.edits))
 
 
-def _named(job: Job, name: str) -> list[str]:
+def _named(block: bytes, name: str) -> list[str]:
     """The addresses of a field that could stand in an envelope."""
-    value = header.first(job.message.header, name).decode("utf-8", "replace")
+    value = header.first(block, name).decode("utf-8", "replace")
     return [box.address for box in mailboxes.parse(value) if address.valid(box.address)]
 
 
@@ -170,7 +171,7 @@ async def transaction(job: Job, planned: Plan, settings: SmtpSettings, extension
     message, facts = job.message, job.message.facts
     envelope = replace(job.envelope, reverse_path=planned.reverse_path) if planned.substituted else job.envelope
     recipients = job.recipients
-    utf8 = esmtp.needs_smtputf8(envelope, recipients, message.header)
+    utf8 = esmtp.needs_smtputf8(envelope, recipients, edits.strip(message.header, job.edits))
     if a_labels := utf8 and "smtputf8" not in extensions:
         envelope = replace(envelope, reverse_path=reencoding.a_labels(envelope.reverse_path))
         recipients = tuple(replace(one, address=reencoding.a_labels(one.address)) for one in recipients)
