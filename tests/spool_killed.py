@@ -18,7 +18,7 @@ from typing import Any
 
 from relay.model import State
 from relay.spool import database
-from relay.spool.base import Recorded
+from relay.spool.base import Filter, Recorded
 from tests.spools import BODY, NOW, Clock, accept, attempt, open_sqlite, outcome
 
 
@@ -74,8 +74,12 @@ async def work(directory: Path, acks: int, countdown: Countdown, body: bytes) ->
     second = await accept(spool, "a@example.net", "b@example.net", body=body, now=NOW + 1)
     say("accepted", second.queue_id)
     await spool.claim(NOW + 1, 10, 60)
-    number = await spool.begin(second.queue_id, ["a@example.net", "b@example.net"], "p", "r", NOW + 2)
+    number, _ = await asyncio.gather(
+        spool.begin(second.queue_id, ["a@example.net", "b@example.net"], "p", "r", NOW + 2), spool.spend([("p daily", NOW + 2, 2)])
+    )
     say("begun", number)
+    await spool.keep("paused q", "why")
+    say("kept", "why")
     relayed = Recorded(outcome(), State.RELAYED)
     await spool.record(second.queue_id, number, dict.fromkeys(("a@example.net", "b@example.net"), relayed), "p", "r", NOW + 3)
     say("recorded", number)
@@ -83,6 +87,12 @@ async def work(directory: Path, acks: int, countdown: Countdown, body: bytes) ->
     say("finished", second.queue_id)
     await attempt(spool, first.queue_id, {"first@example.net": relayed}, now=NOW + 5)
     say("last", first.queue_id)
+    third = await accept(spool, "c@example.net", "d@example.net", now=NOW + 6)
+    say("accepted", third.queue_id)
+    await spool.reroute(Filter(recipient="c@*"), ("q",), NOW + 6, even_if_maybe_sent=False)
+    say("rerouted", third.queue_id)
+    await spool.delete(Filter(queue_id=third.queue_id), NOW + 7)
+    say("deleted", third.queue_id)
     countdown.armed = False
     await spool.close()
     say("closed")

@@ -11,7 +11,7 @@ import pytest
 
 from relay.errors import CorruptEntry, SpoolError
 from relay.model import Entry, Notify, Recipient, RecipientState, State, Verdict
-from relay.spool.base import Filter, Recorded, Spool
+from relay.spool.base import Changed, Filter, Recorded, Spool
 from tests.spools import (
     BODY,
     CLIENT,
@@ -724,11 +724,13 @@ async def test_reroute_fixes_the_providers_and_leaves_pinned_recipients(spool: S
     await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW + 99), "b@example.net": deferred(NOW + 99, Verdict.UNKNOWN)})
     assert 1 == await spool.reroute(Filter(), ("other",), NOW + 1, even_if_maybe_sent=False)
     (claimed,) = await spool.claim(NOW + 1, 10, 60)
-    assert (("other",), ("a@example.net",)) == (claimed.via, leased(claimed, NOW + 1))
+    assert [("other",), ()] == [state.via for state in claimed.recipients]
+    assert ("a@example.net",) == leased(claimed, NOW + 1)
     await spool.postpone(entry.queue_id, ["a@example.net"], NOW + 99)
     assert 2 == await spool.reroute(Filter(), ("third",), NOW + 2, even_if_maybe_sent=True)
     found = await get(spool, entry.queue_id)
-    assert ("third", False) == (found.via[0], found.recipients[1].maybe_relayed)
+    assert [(("third",), False)] * 2 == [(state.via, state.maybe_relayed) for state in found.recipients]
+    assert () == found.via
 
 
 async def test_reroute_leaves_held_recipients_held(spool: Spool) -> None:
@@ -737,7 +739,7 @@ async def test_reroute_leaves_held_recipients_held(spool: Spool) -> None:
     await spool.hold(Filter(), NOW)
     assert 1 == await spool.reroute(Filter(), ("other",), NOW, even_if_maybe_sent=False)
     found = await get(spool, entry.queue_id)
-    assert (("other",), State.HELD) == (found.via, found.recipients[0].state)
+    assert (("other",), State.HELD) == (found.recipients[0].via, found.recipients[0].state)
     assert [] == list(await spool.claim(NOW, 10, 60))
 
 
@@ -789,6 +791,116 @@ async def test_more_than_a_chunk_is_altered(spool: Spool) -> None:
     assert 1000 == await spool.delete(Filter(queue_id=entry.queue_id), NOW)
     assert 300 <= await spool.release(Filter(), NOW) <= 301
     assert [other.queue_id, accepted.queue_id] == [found.queue_id for found in await spool.claim(NOW + 1, 10, 60)]
+
+
+async def test_each_tells_of_every_entry_what_became_of_it(spool: Spool) -> None:
+    """How many recipients, whether it was ended, and nothing of entries that are as they were."""
+    two, left, owed = await accept(spool, "a@example.net", "b@example.net"), await accept(spool, "b@example.net"), await accept(spool)
+    both = await accept(spool, "a@example.net", "x@example.net")
+    await attempt(spool, both.queue_id, {"x@example.net": FAILED})
+    held = [one async for chunk in spool.each("hold", Filter(recipient="a@*"), NOW) for one in chunk]
+    assert [Changed(entry.queue_id, 1) for entry in (two, owed, both)] == held
+    assert [] == [chunk async for chunk in spool.each("hold", Filter(recipient="a@*"), NOW)]
+    gone = [one async for chunk in spool.each("delete", Filter(recipient="a@*"), NOW) for one in chunk]
+    assert [Changed(two.queue_id, 1), Changed(owed.queue_id, 1, ended=True), Changed(both.queue_id, 1)] == gone
+    gone = [one async for chunk in spool.each("delete", Filter(), NOW) for one in chunk]
+    assert [Changed(two.queue_id, 1, ended=True), Changed(left.queue_id, 1, ended=True)] == gone
+
+
+async def test_each_tells_of_corrupt_entries_that_are_ended(spool: Spool) -> None:
+    """Also of those none of whose recipients is open any more."""
+    closed, opened = await accept(spool), await accept(spool)
+    await attempt(spool, closed.queue_id, {"a@example.net": RELAYED})
+    for entry in (closed, opened):
+        await spool.set_aside(entry.queue_id, "why", NOW)
+    gone = [one async for chunk in spool.each("delete", Filter(state="corrupt"), NOW) for one in chunk]
+    assert [Changed(closed.queue_id, 0, ended=True), Changed(opened.queue_id, 1, ended=True)] == gone
+
+
+async def test_each_stops_when_nobody_asks_any_more(spool: Spool) -> None:
+    """After a chunk, which is done; the rest is as it was."""
+    for _ in range(3):
+        await accept(spool, *[f"{n}@example.net" for n in range(800)])
+    async for chunk in spool.each("hold", Filter(), NOW):
+        first = sum(one.recipients for one in chunk)
+        break
+    assert 0 < first == await spool.count(Filter(state="hold")) < 2400
+
+
+async def test_a_reroute_leaves_the_other_recipients_of_an_entry_alone(place: Place) -> None:
+    """Before and after a restart, and whatever is recorded; another reroute replaces it, an empty one takes it back."""
+    spool = place.spool
+    entry = await accept(spool, "a@example.net", "b@example.net")
+    await spool.reroute(Filter(recipient="a@*"), ("x", "y"), NOW, even_if_maybe_sent=False)
+    await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW + 9), "b@example.net": deferred(NOW + 9)})
+    assert [("x", "y"), ()] == [state.via for state in (await get(spool, entry.queue_id)).recipients]
+    spool = await place.reopen()
+    (claimed,) = await spool.claim(NOW + 9, 1, 60)
+    assert [("x", "y"), ()] == [state.via for state in claimed.recipients]
+    for via in (("z",), ()):
+        await spool.reroute(Filter(recipient="a@*"), via, NOW + 10, even_if_maybe_sent=False)
+        assert [via, ()] == [state.via for state in (await get(spool, entry.queue_id)).recipients]
+
+
+async def test_the_providers_of_an_entry_are_those_of_its_recipients(spool: Spool) -> None:
+    """Until one of them is rerouted; taken back, it is as its entry again."""
+    entry = await accept(spool, "a@example.net", "b@example.net", via=("x",))
+    assert [("x",), ("x",)] == [state.via for state in entry.recipients]
+    await spool.reroute(Filter(recipient="a@*"), ("y",), NOW, even_if_maybe_sent=False)
+    assert [("y",), ("x",)] == [state.via for state in (await get(spool, entry.queue_id)).recipients]
+    await spool.reroute(Filter(), (), NOW, even_if_maybe_sent=False)
+    assert [("x",), ("x",)] == [state.via for state in (await get(spool, entry.queue_id)).recipients]
+
+
+async def test_a_reroute_reaches_who_is_leased_and_leaves_the_lease(spool: Spool) -> None:
+    """No second claim has it before the first is done with it; then it goes by the new way."""
+    entry = await accept(spool)
+    await spool.claim(NOW, 1, 60)
+    assert 1 == await spool.reroute(Filter(), ("x",), NOW + 1, even_if_maybe_sent=False)
+    assert ([], NOW + 60) == (list(await spool.claim(NOW + 59, 1, 60)), await spool.next_due())
+    await spool.postpone(entry.queue_id, ["a@example.net"], NOW + 2)
+    (claimed,) = await spool.claim(NOW + 2, 1, 60)
+    assert [("x",)] == [state.via for state in claimed.recipients]
+
+
+async def test_each_tells_how_many_stay_pinned(spool: Spool) -> None:
+    """Leased or not; told to, they move too."""
+    entry = await accept(spool, "a@example.net", "b@example.net", "c@example.net")
+    unknown = deferred(NOW + 9, Verdict.UNKNOWN)
+    await attempt(spool, entry.queue_id, {"a@example.net": unknown, "b@example.net": unknown, "c@example.net": deferred(NOW + 99)})
+    await spool.claim(NOW + 9, 1, 60)
+    chunks = [chunk async for chunk in spool.each("reroute", Filter(), NOW + 10, ("x",))]
+    assert [[Changed(entry.queue_id, 1, pinned=2)]] == chunks
+    assert [(True, ()), (True, ()), (False, ("x",))] == [
+        (state.maybe_relayed, state.via) for state in (await get(spool, entry.queue_id)).recipients
+    ]
+    chunks = [chunk async for chunk in spool.each("reroute", Filter(), NOW + 11, ("x",), even_if_maybe_sent=True)]
+    assert [[Changed(entry.queue_id, 3)]] == chunks
+    await spool.reroute(Filter(), ("y",), NOW + 12, even_if_maybe_sent=False)
+    assert [(False, ("y",))] * 3 == [(state.maybe_relayed, state.via) for state in (await get(spool, entry.queue_id)).recipients]
+
+
+async def test_who_waits_after_a_reroute_is_found_by_the_new_route(spool: Spool) -> None:
+    """The provider is the one last attempted until there is another attempt."""
+    entry = await accept(spool)
+    await attempt(spool, entry.queue_id, {"a@example.net": deferred(NOW + 1)}, provider="old")
+    await spool.reroute(Filter(), ("new",), NOW + 1, even_if_maybe_sent=False)
+    assert 0 == await spool.count(Filter(route="default"))
+    await spool.claim(NOW + 1, 1, 60)
+    await spool.wait(entry.queue_id, ["a@example.net"], "new line other", NOW + 99, "new", "other")
+    assert (1, 1) == (await spool.count(Filter(route="other")), await spool.count(Filter(provider="old")))
+
+
+async def test_lines_of_one_provider_are_woken_one_by_one(spool: Spool) -> None:
+    """A key is the whole key: no other that begins alike."""
+    entry = await accept(spool, "a@example.net", "b@example.net", "c@example.net")
+    await spool.claim(NOW, 1, 600)
+    for address, key in (("a", "ses line news"), ("b", "ses line newsletter"), ("c", "ses")):
+        await spool.wait(entry.queue_id, [f"{address}@example.net"], key, NOW + 999)
+    assert 1 == await spool.wake("ses line news", NOW + 1)
+    (claimed,) = await spool.claim(NOW + 1, 10, 60)
+    assert ("a@example.net",) == leased(claimed, NOW + 1)
+    assert [0, 1, 1] == [await spool.waiting(key) for key in ("ses line news", "ses line newsletter", "ses")]
 
 
 async def test_the_null_path_is_a_sender_of_its_own(spool: Spool) -> None:
@@ -908,6 +1020,40 @@ async def test_releasing_what_is_held_of_a_corrupt_entry_strands_nobody(spool: S
     for now, address in ((NOW + 1, "a@example.net"), (NOW + 5, "b@example.net")):
         (claimed,) = await spool.claim(now, 10, 60)
         assert (address,) == leased(claimed, now)
+
+
+# What outlives the process
+
+
+async def test_the_ledger_adds_up_and_survives_a_restart(place: Place) -> None:
+    """By budget and slot; several in one call, and the same slot twice in it."""
+    spool = place.spool
+    await spool.spend([("ses daily", NOW, 3), ("ses rate 10", NOW + 0.5, 1), ("ses daily", NOW, 4)])
+    await asyncio.gather(*(spool.spend([("ses daily", NOW, 1), ("a daily", NOW, 1)]) for _ in range(20)))
+    await spool.spend([])
+    spool = await place.reopen()
+    assert [("a daily", NOW, 20), ("ses daily", NOW, 27), ("ses rate 10", NOW + 0.5, 1)] == list(await spool.spent())
+
+
+async def test_the_ledger_forgets_what_is_asked_only(spool: Spool) -> None:
+    """Each budget has its own time; what lies at that time stays."""
+    await spool.spend([(budget, NOW + slot, 1) for budget in ("a", "b", "c") for slot in range(3)])
+    await spool.forget_spent({"a": NOW + 2, "b": NOW + 1, "none": NOW + 9})
+    await spool.forget_spent({})
+    left = [("a", NOW + 2), ("b", NOW + 1), ("b", NOW + 2), ("c", NOW), ("c", NOW + 1), ("c", NOW + 2)]
+    assert left == [(budget, slot) for budget, slot, _ in await spool.spent()]
+
+
+async def test_what_is_kept_survives_a_restart(place: Place) -> None:
+    """The last value of each key; the empty one removes it."""
+    await place.spool.keep("paused ses", "moving to another account: ü")
+    await place.spool.keep("ramp default", "1")
+    await place.spool.keep("ramp default", "2")
+    await place.spool.keep("gone", "x")
+    await place.spool.keep("gone", "")
+    await place.spool.keep("never there", "")
+    spool = await place.reopen()
+    assert {"paused ses": "moving to another account: ü", "ramp default": "2"} == await spool.kept()
 
 
 async def test_purge_forgets_old_history_only(spool: Spool) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from relay.errors import SpoolBusy
-from relay.model import State
-from relay.spool.base import Filter
+from relay.model import Entry, State
+from relay.spool.base import Filter, Spool
 from tests.spools import NOW, Clock, accept, leased, open_sqlite
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ async def check(directory: Path, acks: dict[str, str], accepted: Sequence[str]) 
         found = {e.queue_id: e for state in ("", "finished") for e in await spool.find(Filter(state=state), 10)}
         found |= {queue_id: e for queue_id in await spool.unclosed() if (e := await spool.entry(queue_id))}
         assert set(accepted) <= set(found)
-        assert len(found) <= len(accepted) + ("accepted 2" not in acks)
+        assert len(found) <= len(accepted) + ("accepted 3" not in acks)
         assert [] == list(await spool.corrupt())
         for entry in found.values():
             states = {state.state for state in entry.recipients}
@@ -40,6 +40,8 @@ async def check(directory: Path, acks: dict[str, str], accepted: Sequence[str]) 
                 if entry.queue_id == acks.get("accepted 2") and "begun" in acks:
                     assert [acks["begun"]] == [str(b.attempt) for b in begun]
                     assert ("a@example.net", "b@example.net") == begun[0].recipients
+            elif entry.recipients[0].recipient.address == "c@example.net":
+                assert ({State.DELETED}, NOW + 7) == (states, entry.finished)
             else:
                 assert {State.RELAYED} == states
         second = found.get(acks.get("accepted 2", ""))
@@ -50,6 +52,7 @@ async def check(directory: Path, acks: dict[str, str], accepted: Sequence[str]) 
         if "finished" in acks:
             assert second is not None
             assert second.finished == NOW + 4
+        await check_decisions(spool, acks, found.get(acks.get("accepted 3", "")))
         names = {path.name for path in (directory / "spool" / "bodies").iterdir()}
         assert names <= {queue_id for queue_id, entry in found.items() if entry.finished is None}
         fresh = spool.incoming(NOW - 100).queue_id
@@ -58,6 +61,19 @@ async def check(directory: Path, acks: dict[str, str], accepted: Sequence[str]) 
         assert sorted(due) == sorted(q for q, e in found.items() if e.open)
     finally:
         await spool.close()
+
+
+async def check_decisions(spool: Spool, acks: dict[str, str], third: Entry | None) -> None:
+    """What was spent, kept and rerouted is as it was acknowledged; a delete too."""
+    if "begun" in acks:
+        assert [("p daily", NOW + 2, 2)] == list(await spool.spent())
+    if "kept" in acks:
+        assert {"paused q": "why"} == await spool.kept()
+    if third:
+        vias = [state.via for state in third.recipients]
+        assert vias in ([("q",), ()], [(), ()])
+        assert "rerouted" not in acks or vias == [("q",), ()]
+        assert "deleted" not in acks or third.finished == NOW + 7
 
 
 @pytest.mark.parametrize("size", ["small", "large"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Mail:
     attempts: int = 0
     waits: str = ""
     maybe: bool = False
+    via: tuple[str, ...] = ()
 
     def due(self) -> float:
         return max(self.next_attempt, self.lease)
@@ -44,6 +46,8 @@ class Model:
     entries: dict[str, dict[str, Mail]] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
     begun: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    spent: Counter[tuple[str, float]] = field(default_factory=Counter)
+    kept: dict[str, str] = field(default_factory=dict)
 
     def queued(self, now: float, *, unleased: bool) -> list[Mail]:
         found = [mail for queue_id in self.entries for mail in self.entries[queue_id].values()]
@@ -182,6 +186,41 @@ class SpoolMachine(RuleBasedStateMachine):
             mail.next_attempt, mail.waits, mail.lease = now, "", 0
         assert len(retried) == self.run(self.spool.retry(Filter(), now))
 
+    @rule(recipient=st.sampled_from(["0@*", "*"]), via=st.sampled_from([("x",), ("x", "y"), ()]), sure=st.booleans())
+    def reroute(self, recipient: str, via: tuple[str, ...], sure: bool) -> None:
+        now = self.now()
+        changed: dict[str, tuple[int, int]] = {}
+        for queue_id, mails in self.model.entries.items():
+            found = [mail for address, mail in mails.items() if mail.state not in FINAL and recipient in ("*", f"{address[0]}@*")]
+            moved = [mail for mail in found if sure or not mail.maybe]
+            if found:
+                changed[queue_id] = (len(moved), len(found) - len(moved))
+            for mail in moved:
+                mail.via, mail.maybe, mail.waits = via, False, ""
+                if mail.state is State.QUEUED and mail.lease <= now:
+                    mail.next_attempt, mail.lease = now, 0
+        assert changed == self.run(self.rerouted(recipient, via, now, sure))
+
+    async def rerouted(self, recipient: str, via: tuple[str, ...], now: float, sure: bool) -> dict[str, tuple[int, int]]:
+        chunks = self.spool.each("reroute", Filter(recipient=recipient), now, via, sure)
+        return {one.queue_id: (one.recipients, one.pinned) async for chunk in chunks for one in chunk}
+
+    @rule(budget=st.sampled_from("ab"), slot=st.integers(0, 3), amount=st.integers(0, 5))
+    def spend(self, budget: str, slot: int, amount: int) -> None:
+        self.model.spent[budget, float(slot)] += amount
+        self.run(self.spool.spend([(budget, float(slot), amount)]))
+
+    @rule(budget=st.sampled_from("ab"), before=st.integers(0, 3))
+    def forget_spent(self, budget: str, before: int) -> None:
+        for key in [key for key in self.model.spent if key[0] == budget and key[1] < before]:
+            del self.model.spent[key]
+        self.run(self.spool.forget_spent({budget: before}))
+
+    @rule(key=st.sampled_from("ab"), value=st.sampled_from(["", "x", "y"]))
+    def keep(self, key: str, value: str) -> None:
+        self.model.kept[key] = value
+        self.run(self.spool.keep(key, value))
+
     @rule()
     def delete(self) -> None:
         now = self.now()
@@ -220,6 +259,9 @@ class SpoolMachine(RuleBasedStateMachine):
     def same(self) -> None:
         if not hasattr(self, "spool"):
             return
+        ledger = sorted((budget, slot, amount) for (budget, slot), amount in self.model.spent.items())
+        assert ledger == list(self.run(self.spool.spent()))
+        assert {key: value for key, value in self.model.kept.items() if value} == self.run(self.spool.kept())
         open_ids = sorted(queue_id for queue_id in self.model.entries if queue_id not in self.model.finished)
         assert open_ids == [entry.queue_id for entry in self.run(self.spool.find(Filter(), 1000))]
         for queue_id, mails in self.model.entries.items():
@@ -228,11 +270,12 @@ class SpoolMachine(RuleBasedStateMachine):
             assert (entry.finished is not None) == (queue_id in self.model.finished)
             for state in entry.recipients:
                 mail = mails[state.recipient.address]
-                assert (mail.state, mail.attempts, mail.waits, mail.maybe) == (
+                assert (mail.state, mail.attempts, mail.waits, mail.maybe, mail.via) == (
                     state.state,
                     state.attempts,
                     state.waits,
                     state.maybe_relayed,
+                    state.via,
                 )
                 if mail.state is State.QUEUED:
                     assert mail.next_attempt == state.next_attempt

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import pytest
 
 from relay.errors import CorruptEntry, SpoolBusy, SpoolError, SpoolFull
 from relay.model import Entry, Facts, RecipientState, State
-from relay.spool import database, ids
-from relay.spool.base import Filter
+from relay.spool import database, ids, sqlite
+from relay.spool.base import Changed, Filter, Verb
 from relay.spool.changes import Changes
 from relay.spool.fresh import Fresh
 from relay.spool.ids import QueueIds
 from relay.spool.incoming import PENDING
-from relay.spool.operations import Operation, Reserve, SetAside, Trial, Wake
+from relay.spool.operations import Alter, Operation, Reserve, SetAside, Trial, Wake
 from relay.spool.reader import Reader
 from relay.spool.sqlite import SqliteSpool
 from tests.spools import BODY, CLIENT, HEADER, NOW, RELAYED, Clock, accept, attempt, deferred, envelope, open_sqlite
@@ -157,13 +157,20 @@ def test_migrations_run_in_one_transaction(tmp_path: Path) -> None:
     db.close()
 
 
+def older(directory: Path, version: int) -> Path:
+    """A spool directory as an older release left it."""
+    path = directory / "spool" / "spool.db"
+    path.parent.mkdir(mode=0o700)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript((Path(__file__).parent / "data" / "spools" / f"version-{version}.sql").read_text())
+        assert version == database.version(db)
+    path.chmod(0o600)
+    return path
+
+
 async def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
     """Everything in it is there; no notice is due that the old relay did not owe; who is deferred in it may be warned of."""
-    (tmp_path / "spool").mkdir(mode=0o700)
-    path = tmp_path / "spool" / "spool.db"
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript((Path(__file__).parent / "data" / "spools" / "version-1.sql").read_text())
-        assert 1 == database.version(db)
+    with contextlib.closing(sqlite3.connect(older(tmp_path, 1))) as db:
         [(queue_id,)] = db.execute("SELECT id FROM entry WHERE finished IS NULL")
         columns = ", ".join(name for _, name, *_ in db.execute("PRAGMA table_info(entry)") if name not in ("id", "bounce"))
         db.execute(f"INSERT INTO entry (id, bounce, {columns}) SELECT id + 1, 1, {columns} FROM entry WHERE finished IS NULL")
@@ -173,7 +180,6 @@ async def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None
         db.execute(f"INSERT INTO recipient (entry, {columns}) SELECT entry + 1, {columns} FROM recipient WHERE {condition}")
         db.execute("UPDATE recipient SET route = 'default' WHERE address LIKE 'deferred@%'")
         db.commit()
-    path.chmod(0o600)
     spool = await open_sqlite(tmp_path, Clock(NOW + 10))
     ((open_one, bounce), (finished,)) = await spool.find(Filter(), 10), await spool.find(Filter(state="finished"), 10)
     routes = {state.recipient.address: state.route for entry in (bounce, open_one) for state in entry.open}
@@ -195,6 +201,34 @@ async def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None
     with contextlib.closing(database.connect(tmp_path / "spool", read_only=True)) as db:
         assert len(database.MIGRATIONS) == database.version(db)
         assert [("ok",)] == db.execute("PRAGMA integrity_check").fetchall()
+
+
+async def test_a_file_of_version_2_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Everything in it is there; what was rerouted in it stays so, with all recipients of the entry; the ledger is empty."""
+    older(tmp_path, 2)
+    spool = await open_sqlite(tmp_path, Clock(NOW + 10))
+    first, rerouted = await spool.find(Filter(), 10)
+    assert [(), ("other", "third")] == [entry.via for entry in (first, rerouted)]
+    assert ([()] * 7, [("other", "third")] * 2) == tuple([state.via for state in entry.recipients] for entry in (first, rerouted))
+    assert HEADER + BODY == await (await spool.message(first.queue_id)).read()
+    assert ({}, []) == (await spool.kept(), list(await spool.spent()))
+    chunks = [chunk async for chunk in spool.each("reroute", Filter(queue_id=first.queue_id), NOW + 10, ("x",))]
+    assert [[Changed(first.queue_id, 4, pinned=1)]] == chunks
+    await spool.spend([("b", NOW, 1)])
+    await spool.close()
+    with contextlib.closing(database.connect(tmp_path / "spool", read_only=True)) as db:
+        assert len(database.MIGRATIONS) == database.version(db)
+        assert [("ok",)] == db.execute("PRAGMA integrity_check").fetchall()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_that_is_not_up_to_date_yet_can_be_read(tmp_path: Path, version: int) -> None:
+    """As after an upgrade, before the daemon starts: the reader changes nothing."""
+    older(tmp_path, version)
+    with Reader(tmp_path / "spool") as reader:
+        (first, *_) = reader.find(Filter(), 10, NOW)
+        assert {()} == {state.via for state in first.recipients}
+        assert ({}, []) == (reader.kept(), list(reader.spent()))
 
 
 async def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,6 +382,87 @@ async def test_a_claim_comes_last_also_when_a_batch_is_taken_apart(spool: Sqlite
     assert ([], True, True) == (claimed, isinstance(failed, SpoolError), closed)
 
 
+async def test_what_is_spent_is_synced_with_what_begins(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transaction for both, whichever is asked for first."""
+    entries = [await accept(spool) for _ in range(2)]
+    groups: list[list[str]] = []
+    real = spool._writer._together
+
+    def together(operations: Sequence[Operation]) -> Sequence[Any]:
+        groups.append([type(operation).__name__ for operation in operations])
+        return real(operations)
+
+    monkeypatch.setattr(spool._writer, "_together", together)
+    begins = [spool.begin(entry.queue_id, ["a@example.net"], "p", "r", NOW) for entry in entries]
+    await asyncio.gather(begins[0], spool.spend([("p daily", NOW, 1)]), spool.spend([("p daily", NOW, 1)]), begins[1])
+    assert [["Begin", "Begin", "Spend", "Spend"]] == groups
+    assert [("p daily", NOW, 2)] == list(await spool.spent())
+
+
+@pytest.mark.parametrize(
+    "what", [Filter(recipient="last@*"), Filter(provider="p"), Filter(route="default"), Filter(sender="<>"), Filter(state="deferred")]
+)
+async def test_a_filter_that_means_few_looks_at_the_queue_window_by_window(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch, what: Filter
+) -> None:
+    """Whatever it names; entries that are finished are not looked at."""
+    monkeypatch.setattr(sqlite, "WINDOW", 2)
+    entries = [await accept(spool, f"{n}@example.net") for n in range(4)]
+    await attempt(spool, entries[1].queue_id, {"1@example.net": RELAYED})
+    await spool.finish(entries[1].queue_id, NOW, keep_body=False)
+    last = await accept(spool, "last@example.net", sender="")
+    await attempt(spool, last.queue_id, {"last@example.net": deferred(NOW + 99)}, provider="p")
+    windows: list[int | None] = []
+    real = spool._do
+
+    async def watch(operation: Operation) -> Any:
+        chunk = await real(operation)
+        windows.append(chunk.next)
+        return chunk
+
+    monkeypatch.setattr(spool, "_do", watch)
+    assert [[Changed(last.queue_id, 1)]] == [chunk async for chunk in spool.each("retry", what, NOW)]
+    assert [ids.number(entries[2].queue_id), ids.number(last.queue_id), None] == windows
+
+
+@pytest.mark.parametrize("verb", ["hold", "release", "retry", "reroute", "delete"])
+async def test_a_chunk_is_altered_at_the_same_cost_however_long_the_queue(tmp_path: Path, verb: Verb) -> None:
+    """Counted in SQLite's own steps; neither the history nor the rest of the queue is looked at."""
+    steps: list[int] = []
+    for length in (400, 4000):
+        place = tmp_path / str(length)
+        place.mkdir()
+        spool = await open_sqlite(place, Clock())
+        await accept(spool)
+        await spool.close()
+        db = database.connect(place / "spool")
+        state = "held" if verb == "release" else "queued"
+        for first, finished, found in ((1, "1.0", "relayed"), (10_000, "NULL", state)):
+            numbers = f"WITH RECURSIVE n (n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM n WHERE n < {first + length}) "
+            db.execute(
+                f"{numbers} INSERT INTO entry SELECT n, 1.0, {finished}, 'app@example.com', '', 1, 0, 1, 1, 0, "
+                "'[]', '[]', '[]', '[]', x'' FROM n"
+            )
+            db.execute(
+                f"{numbers} INSERT INTO recipient SELECT n, 'a', 0, '', '', '{found}', 0, 1.0, 1.0, NULL, "
+                "'', '', 0.0, '', '', '', '', '', 0, 0, '' FROM n"
+            )
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        changes = Changes(db, Fresh(), lambda number: None)
+        db.set_progress_handler(step, 100)
+        (chunk,) = changes.apply([Alter(verb, Filter(sender="app@*"), NOW, 0, 50, 60, ("x",))])
+        db.close()
+        assert (50, 10_049) == (len(chunk.changed), chunk.next)
+        steps.append(count)
+    assert steps[1] <= 1.5 * steps[0]
+
+
 async def test_no_transaction_holds_a_part_of_an_entry(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are rounded up to whole entries."""
     for _ in range(4):
@@ -357,12 +472,12 @@ async def test_no_transaction_holds_a_part_of_an_entry(spool: SqliteSpool, monke
 
     async def watch(operation: Operation) -> Any:
         chunk = await real(operation)
-        chunks.append(chunk.changed)
+        chunks.append(sum(one.recipients for one in chunk.changed))
         return chunk
 
     monkeypatch.setattr(spool, "_do", watch)
     assert 1200 == await spool.hold(Filter(), NOW)
-    assert [600, 600] == chunks
+    assert [600, 600] == [chunk for chunk in chunks if chunk]
 
 
 @pytest.mark.parametrize("key", ["k 1", None])
@@ -379,7 +494,7 @@ async def test_a_chunk_is_woken_at_the_same_cost_however_many_wait(tmp_path: Pat
         db.execute(
             f"WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {waiting}) "
             "INSERT INTO recipient SELECT n, 'a', 0, '', '', 'queued', 0, 9e9 - n, 9e9 - n, 'k ' || (n % 2), "
-            "'', '', 0.0, '', '', '', '', '', 0, 0 FROM n"
+            "'', '', 0.0, '', '', '', '', '', 0, 0, '' FROM n"
         )
         count = 0
 
@@ -417,7 +532,7 @@ async def test_looking_for_the_late_costs_the_same_however_many_are_not(tmp_path
             db.execute(
                 f"WITH RECURSIVE n (n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM n WHERE n < {first + others}) "
                 f"INSERT INTO recipient SELECT n, 'a', 0, '', '', '{state}', {attempts}, 9e9, 9e9, NULL, "
-                f"'', '', 0.0, '', '', '', '', '', 0, {told} FROM n"
+                f"'', '', 0.0, '', '', '', '', '', 0, {told}, '' FROM n"
             )
         db.close()
         count = 0

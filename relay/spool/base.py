@@ -11,9 +11,9 @@ The states, and what a crash leaves in each: docs/spool.md. One contract test su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from relay.model import Client, Edit, Entry, Envelope, Facts, Message, Outcome, State
 
@@ -71,6 +71,7 @@ class Filter:
     """Which recipients are meant; every given key must hold. Patterns are globs, compared without case.
 
     `queue_id` is a whole id or a unique prefix; `older` is seconds since arrival at `now`; the sender `<>` is the null path.
+    `provider` and `route` are those last attempted, or waited for: a recipient that was never on its way has neither.
     """
 
     queue_id: str = ""
@@ -81,6 +82,20 @@ class Filter:
     state: str = ""  # active | deferred | hold | corrupt | finished, or "" for all that is not finished
     older: float | None = None
     now: float = 0.0
+
+
+Verb = Literal["hold", "release", "retry", "reroute", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What `each` did to one entry: to how many recipients, whether that ended the entry, and how many it left alone because a
+    provider may have taken them (reroute)."""
+
+    queue_id: str
+    recipients: int
+    ended: bool = False
+    pinned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,22 +257,34 @@ class Spool(Protocol):
     async def history(self, queue_id: str) -> Sequence[Step]:
         """Every outcome of an entry, in order of time."""
 
+    def each(
+        self, verb: Verb, what: Filter, now: float, via: Sequence[str] = (), even_if_maybe_sent: bool = False
+    ) -> AsyncIterator[Sequence[Changed]]:
+        """Do `verb` to the recipients a filter means, in chunks of whole entries; yields what each chunk changed, once it is durable.
+
+        Chunks are short, and what else is asked of the spool goes in between. Entries accepted meanwhile may be met or not. Who
+        stops asking stops the work after the chunk that was yielded. The verbs are described at the methods of their names.
+        """
+
     async def hold(self, what: Filter, now: float) -> int:
-        """Hold matching queued recipients that are not leased; returns how many. Works in chunks of whole entries, as all these do."""
+        """Hold matching queued recipients that are not leased; returns how many. This and the next four go by `each`."""
 
     async def release(self, what: Filter, now: float) -> int:
         """Release matching held recipients, due now; returns how many."""
 
     async def retry(self, what: Filter, now: float) -> int:
-        """Make matching queued recipients due now; returns how many.
+        """Make matching queued recipients that are not leased due now; returns how many.
 
         Corrupt entries are named by their state: `retry` puts them back into the queue whole, `delete` ends those that have
         no open recipient left, and leaves the others set aside.
         """
 
     async def reroute(self, what: Filter, via: Sequence[str], now: float, even_if_maybe_sent: bool) -> int:
-        """Fix the providers of matching entries, whatever their route, and make them due now; maybe-relayed recipients stay
-        pinned unless told."""
+        """Fix the providers of matching open recipients, whatever their route, and make them due now; returns how many.
+
+        Others of the same entry keep their way. A leased one goes by the new way when its lease has ended without an end of its
+        own. Maybe-relayed recipients stay pinned unless told. An empty `via` takes back what was fixed before.
+        """
 
     async def delete(self, what: Filter, now: float) -> int:
         """Delete matching recipients that are not leased, without a bounce. Entries left without an open one are finished, unless
@@ -266,11 +293,32 @@ class Spool(Protocol):
     async def count(self, what: Filter) -> int:
         """How many recipients a filter means."""
 
+    async def meant(self, what: Filter) -> Sequence[str]:
+        """The addresses of the recipients that a filter for one entry means, in the order of its envelope."""
+
     async def corrupt(self) -> Sequence[tuple[str, str]]:
         """(queue id, why) of the entries set aside."""
 
     async def set_aside(self, queue_id: str, why: str, now: float) -> None:
         """Move an entry that cannot be handled to corrupt; it is kept as it is."""
+
+    async def spend(self, rows: Sequence[tuple[str, float, int]]) -> None:
+        """Add (budget, slot, amount) to the ledger: what was taken of a budget, to be counted at the time `slot`. Durable on return.
+
+        Asked for in the same turn of the event loop as `begin` it shares its sync: `gather(begin(...), spend(...))`.
+        """
+
+    async def spent(self) -> Sequence[tuple[str, float, int]]:
+        """The ledger: (budget, slot, amount), in the order of budgets and slots."""
+
+    async def forget_spent(self, before: Mapping[str, float]) -> None:
+        """Forget what was spent of each of these budgets at slots before the time given for it."""
+
+    async def keep(self, key: str, value: str) -> None:
+        """Keep a value that outlives the process, in place of the one before; "" removes it. Durable on return."""
+
+    async def kept(self) -> Mapping[str, str]:
+        """Every value that is kept, by its key."""
 
     async def purge(self, finished_before: float, bodies_before: float) -> int:
         """Forget history older than `finished_before` and kept bodies older than `bodies_before`; returns entries gone."""

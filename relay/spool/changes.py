@@ -6,24 +6,24 @@ exception fails that operation alone. What may only happen once the transaction 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from relay.errors import CorruptEntry
-from relay.model import Entry, State
-from relay.spool import filters, ids, rows
+from relay.model import Entry
+from relay.spool import entries, filters, ids, rows
+from relay.spool.altering import Altering
 from relay.spool.fresh import Fresh
 from relay.spool.operations import (
     Accept,
     Alter,
     Begin,
-    Chunk,
     Claim,
     Finish,
+    ForgetSpent,
+    Keep,
     Operation,
     Purge,
     Record,
@@ -31,6 +31,7 @@ from relay.spool.operations import (
     Reserve,
     SetAside,
     Shrink,
+    Spend,
     Trial,
     Wake,
 )
@@ -52,12 +53,15 @@ RECORD = (
 RENEW = "UPDATE recipient SET due = ? WHERE entry = ? AND address = ? AND due IS NOT NULL AND due <> next_attempt"
 WAIT = (
     "UPDATE recipient SET due = ?, next_attempt = ?, waits = ?, provider = iif(attempts = 0, ?, provider), "
-    "route = iif(attempts = 0, ?, route) WHERE entry = ? AND address = ? AND due IS NOT NULL"
+    "route = iif(attempts = 0 OR route = '', ?, route) WHERE entry = ? AND address = ? AND due IS NOT NULL"
 )
 TOLD = f"UPDATE recipient SET told = 1 WHERE entry = ? AND address = ? AND (state IN {rows.OPEN_STATES}) = ?"
 # A recipient that failed while its sender was being warned of the delay is to be told of that, too: hence the last condition.
 POSTPONE = "UPDATE recipient SET due = ?, next_attempt = ?, waits = NULL WHERE entry = ? AND address = ? AND due IS NOT NULL"
 _NOT_DUE = "UPDATE recipient SET due = NULL, waits = NULL WHERE entry = ?"
+_SPEND = "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT (budget, slot) DO UPDATE SET amount = amount + excluded.amount"
+
+
 _STEP = f"INSERT INTO step ({rows.STEP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -71,9 +75,11 @@ class Changes:
         self._attempt = int(db.execute("SELECT attempt FROM mark").fetchone()[0])
         self._corrupt = {number for (number,) in db.execute("SELECT entry FROM corrupt")}
         self.after: list[Callable[[], None]] = []
+        self._altering = Altering(db, self._corrupt, self.after, self._remove_files, fresh.forget)
         self.kinds: dict[type, Callable[[Sequence[Any]], Sequence[Result]]] = {
             Accept: self.accept,
             Begin: self.begin,
+            Spend: self.spend,
             Record: self.record,
             Finish: self.finish,
             Reschedule: self.reschedule,
@@ -84,6 +90,8 @@ class Changes:
             Shrink: self.shrink,
             Reserve: self.reserve,
             Trial: self.trial,
+            Keep: self.keep,
+            ForgetSpent: self.forget_spent,
             Claim: self.claim,
         }
 
@@ -125,7 +133,7 @@ class Changes:
 
     def _read(self, numbers: Sequence[int], now: float) -> list[Entry]:
         fresh = {number: entry for number in numbers if (entry := self._fresh.take(number))}
-        stored = read_entries(self._db, [number for number in numbers if number not in fresh], leased=now)
+        stored = entries.read(self._db, [number for number in numbers if number not in fresh], leased=now)
         found: list[Entry] = []
         for number in numbers:
             item = fresh.get(number) or stored.get(number) or CorruptEntry(ids.text(number), "its row is missing")
@@ -145,13 +153,33 @@ class Changes:
             self._fresh.forget_entry(operation.rows[0][1])
         return numbers
 
+    def spend(self, operations: Sequence[Spend]) -> Sequence[Result]:
+        """Add to the ledger."""
+        self._db.executemany(_SPEND, [row for operation in operations for row in operation.rows])
+        return [None] * len(operations)
+
+    def forget_spent(self, operations: Sequence[ForgetSpent]) -> Sequence[Result]:
+        """Forget what no budget counts any more."""
+        before = [pair for operation in operations for pair in operation.before.items()]
+        self._db.executemany("DELETE FROM spent WHERE budget = ? AND slot < ?", before)
+        return [None] * len(operations)
+
+    def keep(self, operations: Sequence[Keep]) -> Sequence[Result]:
+        """Keep or remove values."""
+        for operation in operations:
+            if operation.value:
+                self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (operation.key, operation.value))
+            else:
+                self._db.execute("DELETE FROM kept WHERE key = ?", (operation.key,))
+        return [None] * len(operations)
+
     def record(self, operations: Sequence[Record]) -> Sequence[Result]:
         """Store outcomes and close their attempts."""
         self._db.executemany(RECORD, [row for operation in operations for row in operation.updates])
         self._db.executemany(_STEP, [row for operation in operations for row in operation.steps])
         closed = [(operation.attempt, operation.entry) for operation in operations if operation.attempt]
         self._db.executemany("DELETE FROM attempt WHERE n = ? AND entry = ?", closed)
-        still_open = self._still_open([operation.entry for operation in operations])
+        still_open = entries.still_open(self._db, [operation.entry for operation in operations])
         for operation in operations:
             self._fresh.forget([operation.entry])
             if operation.entry in self._corrupt:  # set aside during the attempt
@@ -160,7 +188,7 @@ class Changes:
 
     def finish(self, operations: Sequence[Finish]) -> Sequence[Result]:
         """Move entries into the history, unless a recipient is open or a notice about it is due."""
-        ripe = self._ripe([operation.entry for operation in operations])
+        ripe = entries.ripe(self._db, [operation.entry for operation in operations])
         done = [operation for operation in operations if operation.entry in ripe]
         self._db.executemany(
             "UPDATE entry SET finished = ?, body = body * ? WHERE id = ? AND finished IS NULL",
@@ -171,25 +199,6 @@ class Changes:
         # An entry that several operations of one group name is ended by the first of them.
         first = {operation.entry: id(operation) for operation in reversed(done)}
         return [first.get(operation.entry) == id(operation) for operation in operations]
-
-    def _ripe(self, numbers: Sequence[int]) -> set[int]:
-        found: set[int] = set()
-        for some in _slices(numbers, 200):
-            marks = ",".join("?" * len(some))
-            sql = (
-                f"SELECT id FROM entry e WHERE id IN ({marks}) AND finished IS NULL AND NOT EXISTS (SELECT 1 FROM recipient r "
-                f"WHERE r.entry = e.id AND (r.state IN {rows.OPEN_STATES} OR {rows.UNTOLD}))"
-            )
-            found.update(number for (number,) in self._db.execute(sql, some))
-        return found
-
-    def _still_open(self, numbers: Sequence[int]) -> set[int]:
-        found: set[int] = set()
-        for some in _slices(numbers, 200):
-            marks = ",".join("?" * len(some))
-            sql = f"SELECT DISTINCT entry FROM recipient WHERE entry IN ({marks}) AND state IN {rows.OPEN_STATES}"
-            found.update(number for (number,) in self._db.execute(sql, some))
-        return found
 
     def _drop_bodies(self, numbers: Sequence[int]) -> None:
         """Remove the stored octets of entries whose row no longer names them; files once this is durable."""
@@ -213,62 +222,19 @@ class Changes:
         """Hold, release, retry, reroute or delete a chunk of recipients."""
         self._fresh.forget_entries()
         self.after.append(self._fresh.forget_entries)  # entries accepted in this very transaction too
-        return [self._alter(operation) for operation in operations]
-
-    def _alter(self, operation: Alter) -> Chunk:
-        condition = filters.where(operation.what, operation.now)
-        cursor = self._db.execute(
-            f"SELECT r.entry, r.address, {_ELIGIBLE[operation.verb]} FROM {filters.FROM} "
-            f"WHERE r.entry > ? AND {condition.text} ORDER BY r.entry",
-            (*_eligible_values(operation), operation.after, *condition.values),
-        )
-        found, following = _whole_entries(cursor, operation.limit)
-        entries = list(dict.fromkeys(number for number, _, _ in found))
-        chosen = [(number, address) for number, address, eligible in found if eligible]
-        if operation.what.state == "corrupt" and operation.verb != "delete":
-            self._restore(entries)
-        self._db.executemany(_ALTER[operation.verb], [(*_alter_values(operation), *key) for key in chosen])
-        if operation.verb == "reroute":
-            via = json.dumps(list(operation.via), ensure_ascii=False)
-            self._db.executemany("UPDATE entry SET via = ? WHERE id = ?", [(via, number) for number in {number for number, _ in chosen}])
-        elif operation.verb == "delete":
-            self._deleted(chosen, entries, operation.now)
-        return Chunk(len(chosen), following)
-
-    def _restore(self, numbers: Sequence[int]) -> None:
-        # An admin who names corrupt entries takes them, whole, back into the queue.
-        again = [(number,) for number in numbers]
-        self._db.executemany("DELETE FROM corrupt WHERE entry = ?", again)
-        self._db.executemany("UPDATE recipient SET due = next_attempt WHERE entry = ? AND state = 'queued'", again)
-        self.after.append(partial(self._corrupt.difference_update, numbers))
-
-    def _deleted(self, chosen: Sequence[tuple[int, str]], entries: Sequence[int], now: float) -> None:
-        self._db.executemany(
-            _STEP,
-            [(number, now, address, "", "", 0, "", "", "deleted by an admin", "relay", "", State.DELETED) for number, address in chosen],
-        )
-        still_open = self._still_open(entries)
-        # No bounce can be made of an entry set aside, so none is waited for; with an open recipient it stays where it is.
-        aside = [number for number in entries if number in self._corrupt and number not in still_open]
-        self._restore(aside)
-        done = sorted(self._ripe(entries).union(aside))
-        self._db.executemany("UPDATE entry SET finished = coalesce(finished, ?), body = 0 WHERE id = ?", [(now, number) for number in done])
-        self._drop_bodies(done)
-        self._fresh.forget(done)
+        return [self._altering.alter(operation) for operation in operations]
 
     def wake(self, operations: Sequence[Wake]) -> Sequence[Result]:
         """Make waiting recipients due, oldest first; with all keys, one key after the other."""
         return [self._wake(operation) for operation in operations]
 
     def _wake(self, operation: Wake) -> int:
-        condition, key = ("waits = ?", (operation.key,)) if operation.key is not None else ("waits IS NOT NULL", ())
-        found = self._db.execute(  # in the order of the index: a chunk costs the same, however many wait
-            f"SELECT entry FROM recipient INDEXED BY recipient_waits WHERE {condition} AND due IS NOT NULL ORDER BY waits, entry LIMIT ?",
-            (*key, operation.limit),
-        ).fetchall()
-        return self._db.executemany(
-            f"UPDATE recipient SET due = ?, next_attempt = ?, waits = NULL WHERE {condition} AND due IS NOT NULL AND entry = ?",
-            [(operation.now, operation.now, *key, number) for number in dict.fromkeys(number for (number,) in found)],
+        condition, key = ("waits = ?1", operation.key) if operation.key is not None else ("waits IS NOT NULL", "")
+        return self._db.execute(  # in the order of the index: a chunk costs the same, however many wait
+            f"UPDATE recipient SET due = ?2, next_attempt = ?2, waits = NULL WHERE ?1 IS NOT NULL AND +{condition} AND due IS NOT NULL AND "
+            f"entry IN (SELECT entry FROM recipient INDEXED BY recipient_waits WHERE {condition} AND due IS NOT NULL "
+            "ORDER BY waits, entry LIMIT ?3)",
+            (key, operation.now, operation.limit),
         ).rowcount
 
     def set_aside(self, operations: Sequence[SetAside]) -> Sequence[Result]:
@@ -330,65 +296,3 @@ class Changes:
     def _insert(self, table: str, values: Sequence[tuple[Any, ...]]) -> None:
         if values:
             self._db.executemany(f"INSERT INTO {table} VALUES ({','.join('?' * len(values[0]))})", values)
-
-
-_UNLEASED = "r.state = 'queued' AND (r.due IS NULL OR r.due = r.next_attempt OR r.due <= ?)"
-_ELIGIBLE = {
-    "hold": _UNLEASED,
-    "release": "r.state = 'held'",
-    "retry": _UNLEASED,
-    "reroute": f"(r.state = 'held' OR {_UNLEASED}) AND (? OR NOT r.maybe_relayed)",
-    "delete": f"r.state = 'held' OR ({_UNLEASED})",
-}
-_NOW_DUE = "UPDATE recipient SET state = 'queued', due = ?1, next_attempt = ?1, waits = NULL WHERE entry = ?2 AND address = ?3"
-_ALTER = {
-    "hold": "UPDATE recipient SET state = 'held', due = NULL, waits = NULL WHERE entry = ? AND address = ?",
-    "release": _NOW_DUE,
-    "retry": _NOW_DUE,
-    "reroute": "UPDATE recipient SET due = iif(state = 'queued', ?1, NULL), next_attempt = ?1, waits = NULL, since = 0.0, "
-    "route = '', maybe_relayed = 0 WHERE entry = ?2 AND address = ?3",
-    "delete": "UPDATE recipient SET state = 'deleted', due = NULL, waits = NULL WHERE entry = ? AND address = ?",
-}
-
-
-def _eligible_values(operation: Alter) -> tuple[Any, ...]:
-    if operation.verb == "release":
-        return ()
-    if operation.verb == "reroute":
-        return (operation.now, operation.even_if_maybe_sent)
-    return (operation.now,)
-
-
-def _alter_values(operation: Alter) -> tuple[Any, ...]:
-    return (operation.now,) if operation.verb in ("release", "retry", "reroute") else ()
-
-
-def _whole_entries(rows: sqlite3.Cursor, limit: int) -> tuple[list[Any], int | None]:
-    """At least `limit` of the rows, if there are so many, with all of their last entry; and that entry where more follow."""
-    found: list[Any] = []
-    with contextlib.closing(rows):  # before anything is changed
-        for row in rows:
-            if len(found) >= limit and row[0] != found[-1][0]:
-                return found, found[-1][0]
-            found.append(row)
-    return found, None
-
-
-def _slices(numbers: Sequence[int], size: int) -> Iterable[Sequence[int]]:
-    return (numbers[start : start + size] for start in range(0, len(numbers), size))
-
-
-def read_entries(db: sqlite3.Connection, numbers: Sequence[int], leased: float | None = None) -> dict[int, Entry | CorruptEntry]:
-    """The entries with these numbers; one that cannot be read is the CorruptEntry that says why, one not there is missing."""
-    found: dict[int, Entry | CorruptEntry] = {}
-    for some in _slices(numbers, 200):
-        marks = ",".join("?" * len(some))
-        recipients: dict[int, list[Any]] = {}
-        for row in db.execute(f"SELECT {rows.RECIPIENT} FROM recipient WHERE entry IN ({marks})", some):
-            recipients.setdefault(row[0], []).append(row)
-        for row in db.execute(f"SELECT {rows.ENTRY} FROM entry WHERE id IN ({marks})", some):
-            try:
-                found[row[0]] = rows.entry(row, recipients.get(row[0], []), leased)
-            except CorruptEntry as error:
-                found[row[0]] = error
-    return found

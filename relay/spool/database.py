@@ -122,7 +122,22 @@ UPDATE recipient SET told = 1 WHERE state = 'relayed' AND entry IN (SELECT id FR
 UPDATE recipient SET route = '' WHERE entry IN (SELECT id FROM entry WHERE finished IS NULL AND bounce);
 """  # version 1 never told of a success, and will not years later; the route of its bounces was that of mail from nobody
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _NOTICES)  # the n-th brings version n to n + 1
+_LEDGER = """
+CREATE TABLE spent (                     -- the ledger: what was taken of a budget
+    budget TEXT NOT NULL,
+    slot REAL NOT NULL,                  -- the time it is to be counted at
+    amount INTEGER NOT NULL,
+    PRIMARY KEY (budget, slot)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE kept (                      -- what an admin or a ramp decided, to outlive the process
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+ALTER TABLE recipient ADD COLUMN via TEXT NOT NULL DEFAULT '';  -- JSON: [provider, ...]; '' is as its entry says
+"""
+
+LEDGER = 3  # the version from which there are a ledger, what is kept, and recipient.via
+MIGRATIONS: tuple[str, ...] = (_TABLES, _NOTICES, _LEDGER)  # the n-th brings version n to n + 1
 
 
 def connect(directory: Path, *, read_only: bool = False) -> sqlite3.Connection:

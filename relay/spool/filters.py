@@ -13,7 +13,7 @@ from typing import Any
 from relay.spool import ids, rows
 from relay.spool.base import Filter
 
-FROM = "entry e JOIN recipient r ON r.entry = e.id"
+FROM = "entry e CROSS JOIN recipient r ON r.entry = e.id"  # in this order: what is finished is not looked at for what is open
 SANE = "e.id NOT IN (SELECT entry FROM corrupt)"
 OPEN = f"e.finished IS NULL AND r.state IN {rows.OPEN_STATES}"
 NULL_PATH = "<>"  # how people write the empty sender

@@ -114,7 +114,9 @@ class SqliteIncoming:
             header=header,
             message_id=message_id,
             edits=tuple(edits),
-            recipients=tuple(RecipientState(one, State.QUEUED, next_attempt=arrived, route=route) for one in envelope.recipients),
+            recipients=tuple(
+                RecipientState(one, State.QUEUED, next_attempt=arrived, route=route, via=tuple(via)) for one in envelope.recipients
+            ),
             via=tuple(via),
             bounce=bounce,
         )

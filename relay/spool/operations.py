@@ -6,12 +6,12 @@ return is as everything else that shares their transaction left it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.model import Entry
-from relay.spool.base import Filter
+from relay.spool.base import Changed, Filter, Verb
 
 
 @dataclass(slots=True)
@@ -53,6 +53,28 @@ class Record:
 
 
 @dataclass(slots=True)
+class Spend:
+    """`rows` are (budget, slot, amount). -> None"""
+
+    rows: Sequence[tuple[str, float, int]]
+
+
+@dataclass(slots=True)
+class ForgetSpent:
+    """-> None"""
+
+    before: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Keep:
+    """The value "" removes the key. -> None"""
+
+    key: str
+    value: str
+
+
+@dataclass(slots=True)
 class Finish:
     """-> bool: whether this ended the entry"""
 
@@ -72,23 +94,24 @@ class Reschedule:
 
 @dataclass(slots=True)
 class Alter:
-    """Change one chunk of the recipients a filter means: those of entries after `after`, about `limit`, never a part of an
-    entry. -> Chunk"""
+    """Change one chunk of the recipients a filter means: about `limit` of them, never a part of an entry, found among the next
+    `window` entries after `after`. -> Chunk"""
 
-    verb: str  # hold | release | retry | reroute | delete
+    verb: Verb
     what: Filter
     now: float
     after: int
     limit: int
+    window: int
     via: Sequence[str] = ()
     even_if_maybe_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """How many recipients were changed, and the entry to go on after (None: there is nothing after this)."""
+    """What became of which entries, and the entry to go on after (None: there is nothing after this)."""
 
-    changed: int
+    changed: Sequence[Changed]
     next: int | None
 
 
@@ -140,4 +163,6 @@ class Trial:
     """A real write, to see whether the disk takes one. -> None"""
 
 
-Operation = Accept | Begin | Record | Finish | Reschedule | Alter | Wake | SetAside | Purge | Shrink | Reserve | Trial | Claim
+Operation = (Accept | Begin | Spend | Record | Finish | Reschedule | Alter | Wake | SetAside | Purge | Shrink | Reserve) | (
+    Trial | Keep | ForgetSpent | Claim
+)

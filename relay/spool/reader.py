@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from relay.errors import CorruptEntry, SpoolError
 from relay.model import Entry, Facts
-from relay.spool import database, files, filters, ids, rows
+from relay.spool import database, entries, files, filters, ids, rows
 from relay.spool.base import Begun, Counts, Filter, Step
-from relay.spool.changes import read_entries
 from relay.spool.stored import Stored
 
 _PAGE = 500
@@ -36,7 +35,7 @@ class Reader:
             raise database.spool_error(error) from error
         self._bodies = files.Bodies(directory)
         try:
-            database.check_version(self._db)
+            self._ledger = database.check_version(self._db) >= database.LEDGER
         except (sqlite3.Error, SpoolError) as error:
             self._db.close()
             raise database.spool_error(error) from error
@@ -69,7 +68,7 @@ class Reader:
 
     def _entries(self, numbers: Sequence[int]) -> dict[int, Entry | CorruptEntry]:
         try:
-            return read_entries(self._db, numbers)
+            return entries.read(self._db, numbers, columns=rows.RECIPIENT if self._ledger else rows.OLD_RECIPIENT)
         except sqlite3.Error as error:
             raise database.spool_error(error) from error
 
@@ -124,6 +123,12 @@ class Reader:
         """How many recipients a filter means."""
         condition = filters.where(what, now)
         return int(self._all(f"SELECT count(*) FROM {filters.FROM} WHERE {condition.text}", condition.values)[0][0])
+
+    def meant(self, what: Filter, now: float) -> Sequence[str]:
+        """The addresses of the recipients that a filter for one entry means, in the order of its envelope."""
+        condition = filters.where(what, now)
+        found = self._all(f"SELECT r.address FROM {filters.FROM} WHERE {condition.text} ORDER BY r.n", condition.values)
+        return [address for (address,) in found]
 
     def resolve(self, prefix: str) -> Sequence[str]:
         """Queue ids that begin with `prefix` (at most 10)."""
@@ -180,6 +185,14 @@ class Reader:
     def waiting(self, key: str) -> int:
         """How many recipients wait for `key`."""
         return int(self._all("SELECT count(*) FROM recipient WHERE waits = ?", (key,))[0][0])
+
+    def spent(self) -> Sequence[tuple[str, float, int]]:
+        """The ledger, by budget and slot."""
+        return self._all("SELECT budget, slot, amount FROM spent ORDER BY budget, slot") if self._ledger else []
+
+    def kept(self) -> Mapping[str, str]:
+        """Every value that is kept."""
+        return dict(self._all("SELECT key, value FROM kept")) if self._ledger else {}
 
     def unfinished(self, before: int) -> Sequence[Begun]:
         """Attempts without an outcome, up to the attempt number `before`, each with those of its recipients that are open."""

@@ -19,8 +19,9 @@ GONE, IN_ROW, IN_FILE = 0, 1, 2  # entry.body
 ENTRY = "id, arrived, finished, sender, message_id, size, eight_bit, longest_line, body, bounce, via, client, parameters, edits, header"
 RECIPIENT = (
     "entry, address, n, notify, orcpt, state, attempts, next_attempt, due, waits, provider, route, since, "
-    "verdict, status, reply, remote, remote_id, maybe_relayed, told"
+    "verdict, status, reply, remote, remote_id, maybe_relayed, told, via"
 )
+OLD_RECIPIENT = RECIPIENT.removesuffix("via") + "'' AS via"  # in a file older than database.LEDGER
 STEP = "entry, time, address, provider, route, attempt, verdict, status, reply, remote, remote_id, state"
 
 OPEN_STATES = "('queued', 'held')"
@@ -48,7 +49,7 @@ def entry_row(entry: Entry, body: int) -> tuple[Any, ...]:
         facts.longest_line,
         body,
         entry.bounce,
-        _dumps(entry.via) if entry.via else "[]",
+        via(entry.via) if entry.via else "[]",
         _dumps((client.listener, client.address, client.port, client.name, client.helo, client.protocol, client.username, client.tls)),
         _dumps((envelope.ret, envelope.envid, envelope.smtputf8)),
         _dumps([(edit.kind, edit.text) for edit in entry.edits]),
@@ -60,7 +61,7 @@ def recipient_rows(entry: Entry) -> list[tuple[Any, ...]]:
     """The rows of table recipient for an entry just accepted: every recipient is due at once."""
     number, arrived = int(entry.queue_id, 16), entry.arrived
     due = (State.QUEUED.value, 0, arrived, arrived, None, "")
-    unsaid = (0.0, "", "", "", "", "", 0, 0)
+    unsaid = (0.0, "", "", "", "", "", 0, 0, "")
     return [
         (number, one.recipient.address, n, ",".join(sorted(one.recipient.notify)), one.recipient.orcpt, *due, one.route, *unsaid)
         for n, one in enumerate(entry.recipients)
@@ -75,7 +76,8 @@ def entry(row: Sequence[Any], recipients: Sequence[Sequence[Any]], leased: float
     """
     queue_id = ids.text(row[0])
     try:
-        states = tuple(_recipient(r, leased) for r in sorted(recipients, key=_position))
+        via = tuple(json.loads(row[10]))
+        states = tuple(_recipient(r, leased, via) for r in sorted(recipients, key=_position))
         ret, envid, smtputf8 = json.loads(row[12])
         return Entry(
             queue_id=queue_id,
@@ -87,7 +89,7 @@ def entry(row: Sequence[Any], recipients: Sequence[Sequence[Any]], leased: float
             message_id=row[4],
             edits=tuple(Edit(_kinds[kind], text) for kind, text in json.loads(row[13])),
             recipients=states,
-            via=tuple(json.loads(row[10])),
+            via=via,
             bounce=bool(row[9]),
             finished=row[2],
         )
@@ -99,7 +101,12 @@ def _position(row: Sequence[Any]) -> Any:
     return row[2]
 
 
-def _recipient(row: Sequence[Any], leased: float | None) -> RecipientState:
+def via(providers: Sequence[str]) -> str:
+    """The value of column via."""
+    return _dumps(list(providers))
+
+
+def _recipient(row: Sequence[Any], leased: float | None, entry_via: tuple[str, ...]) -> RecipientState:
     next_attempt, due, waits = row[7:10]
     if leased is not None and due is not None:
         if due > leased:
@@ -123,6 +130,7 @@ def _recipient(row: Sequence[Any], leased: float | None) -> RecipientState:
         maybe_relayed=bool(row[18]),
         waits=waits or "",
         told=bool(row[19]),
+        via=tuple(json.loads(row[20])) if row[20] else entry_via,
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from relay.errors import CorruptEntry, SpoolError, SpoolFull
 from relay.model import Entry, Outcome, State, Verdict
 from relay.spool import database, files, ids, rows
-from relay.spool.base import Begun, Counts, Filter, Health, Recorded, Step
+from relay.spool.base import Begun, Changed, Counts, Filter, Health, Recorded, Step, Verb
 from relay.spool.changes import POSTPONE, RENEW, TOLD, WAIT, Changes
 from relay.spool.fresh import Fresh
 from relay.spool.incoming import SqliteIncoming
@@ -30,6 +30,8 @@ from relay.spool.operations import (
     Chunk,
     Claim,
     Finish,
+    ForgetSpent,
+    Keep,
     Operation,
     Purge,
     Record,
@@ -37,6 +39,7 @@ from relay.spool.operations import (
     Reserve,
     SetAside,
     Shrink,
+    Spend,
     Trial,
     Wake,
 )
@@ -44,7 +47,9 @@ from relay.spool.reader import Reader
 from relay.spool.stored import Stored
 from relay.spool.writer import Writer
 
-CHUNK = 500  # recipients (rounded up to whole entries) or entries changed in one transaction; commits go on in between
+CHUNK = 500  # recipients (rounded up to whole entries) changed in one transaction; commits go on in between
+REMOVED = 200  # recipients or entries deleted in one transaction: that costs more
+WINDOW = 2000  # entries looked at in one transaction for those that a filter means
 _FILE_THREADS = 4
 _START = -1
 _OPEN = frozenset({State.QUEUED, State.HELD})
@@ -304,6 +309,10 @@ class SqliteSpool:
         """How many recipients a filter means."""
         return await self._read(lambda reader: reader.count(what, what.now or self._clock()))
 
+    async def meant(self, what: Filter) -> Sequence[str]:
+        """The addresses that a filter for one entry means."""
+        return await self._read(lambda reader: reader.meant(what, what.now or self._clock()))
+
     async def corrupt(self) -> Sequence[tuple[str, str]]:
         """(queue id, why) of the entries set aside."""
         return await self._read(Reader.corrupt)
@@ -312,39 +321,67 @@ class SqliteSpool:
         """The queue in numbers."""
         return await self._read(lambda reader: reader.counts(self._clock()))
 
+    # What outlives the process
+
+    async def spend(self, rows: Sequence[tuple[str, float, int]]) -> None:
+        """Add to the ledger."""
+        if rows:
+            await self._writer.submit(Spend(rows))
+
+    async def spent(self) -> Sequence[tuple[str, float, int]]:
+        """The ledger, by budget and slot."""
+        return await self._read(Reader.spent)
+
+    async def forget_spent(self, before: Mapping[str, float]) -> None:
+        """Forget what lies before a time, budget by budget."""
+        if before:
+            await self._do(ForgetSpent(before))
+
+    async def keep(self, key: str, value: str) -> None:
+        """Keep a value; "" removes it."""
+        await self._do(Keep(key, value))
+
+    async def kept(self) -> Mapping[str, str]:
+        """Every value that is kept."""
+        return await self._read(Reader.kept)
+
     # Administering
+
+    async def each(
+        self, verb: Verb, what: Filter, now: float, via: Sequence[str] = (), even_if_maybe_sent: bool = False
+    ) -> AsyncIterator[Sequence[Changed]]:
+        """Do `verb` to the recipients a filter means, chunk by chunk."""
+        after: int | None = _START
+        limit = REMOVED if verb == "delete" else CHUNK
+        while after is not None:
+            chunk: Chunk = await self._do(Alter(verb, what, now, after, limit, WINDOW, tuple(via), even_if_maybe_sent))
+            after = chunk.next
+            if chunk.changed:
+                self._wake()
+                yield chunk.changed
+
+    async def _total(self, chunks: AsyncIterator[Sequence[Changed]]) -> int:
+        return sum([sum(one.recipients for one in chunk) async for chunk in chunks])
 
     async def hold(self, what: Filter, now: float) -> int:
         """Hold matching queued recipients that are not leased."""
-        return await self._alter(Alter("hold", what, now, _START, CHUNK))
+        return await self._total(self.each("hold", what, now))
 
     async def release(self, what: Filter, now: float) -> int:
         """Release matching held recipients, due now."""
-        return await self._alter(Alter("release", what, now, _START, CHUNK))
+        return await self._total(self.each("release", what, now))
 
     async def retry(self, what: Filter, now: float) -> int:
         """Make matching queued recipients due now."""
-        return await self._alter(Alter("retry", what, now, _START, CHUNK))
+        return await self._total(self.each("retry", what, now))
 
     async def reroute(self, what: Filter, via: Sequence[str], now: float, even_if_maybe_sent: bool) -> int:
-        """Fix the providers of matching entries."""
-        return await self._alter(Alter("reroute", what, now, _START, CHUNK, tuple(via), even_if_maybe_sent))
+        """Fix the providers of matching recipients."""
+        return await self._total(self.each("reroute", what, now, via, even_if_maybe_sent))
 
     async def delete(self, what: Filter, now: float) -> int:
         """Delete matching recipients that are not leased."""
-        return await self._alter(Alter("delete", what, now, _START, CHUNK))
-
-    async def _alter(self, operation: Alter) -> int:
-        changed = 0
-        after: int | None = _START
-        while after is not None:
-            operation.after = after
-            chunk: Chunk = await self._do(operation)
-            changed += chunk.changed
-            if chunk.changed:
-                self._wake()
-            after = chunk.next
-        return changed
+        return await self._total(self.each("delete", what, now))
 
     async def set_aside(self, queue_id: str, why: str, now: float) -> None:
         """Move an entry that cannot be handled to corrupt."""
@@ -356,7 +393,7 @@ class SqliteSpool:
         while True:
             entries, bodies = await self._purge(finished_before, bodies_before)
             gone += entries
-            if max(entries, bodies) < CHUNK:
+            if max(entries, bodies) < REMOVED:
                 break
         while await self._do(Shrink(_SPARE, _GIVE_BACK)):
             pass
@@ -364,7 +401,7 @@ class SqliteSpool:
 
     async def _purge(self, finished_before: float, bodies_before: float) -> tuple[int, int]:
         gone: tuple[int, int] = await self._do(
-            Purge(finished_before, bodies_before, CHUNK, self._ids.above(finished_before, self._clock()))
+            Purge(finished_before, bodies_before, REMOVED, self._ids.above(finished_before, self._clock()))
         )
         return gone
 
