@@ -16,16 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relay import sockets
-from relay.config import build, checks, kinds, marks, references, surroundings
+from relay.config import build, cases, checks, kinds, marks, references, surroundings
 from relay.config.limits import BatchConfig, PauboxBatchConfig
 from relay.config.model import (
     AdminConfig,
     BounceConfig,
     ListenConfig,
     LogConfig,
-    MatchConfig,
     QueueConfig,
-    RouteConfig,
     SendersConfig,
 )
 from relay.config.modes import Door, doors_of, no_delivery, why_no_smtp
@@ -41,6 +39,7 @@ from relay.config.providers import (
     SesProvider,
     SmtpProvider,
 )
+from relay.config.rules import CaseConfig, MatchConfig, RouteConfig
 from relay.config.schema import schema
 from relay.config.whole import Config, show
 from relay.errors import ConfigError
@@ -50,6 +49,7 @@ __all__ = [
     "BatchConfig",
     "BounceConfig",
     "CaptureProvider",
+    "CaseConfig",
     "Config",
     "Door",
     "ListenConfig",
@@ -88,14 +88,17 @@ _BARE: Mapping[str, Mapping[str, str]] = {
 _ENOENT_EXIT, _EACCES_EXIT = 66, 77
 
 
-def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True, for_sending: bool = True) -> Config:
+def load(
+    path: Path, *, environ: Mapping[str, str], inside_service: bool = True, for_sending: bool = True, tests_at: float | None = None
+) -> Config:
     """Read and check a file.
 
     `inside_service` False is for checking by hand: a `${cred:…}` that only the service can see is then a warning, and
     the Config must not be used to send. `for_sending` False is for commands that show what would be sent: secrets that
     cannot be had are stand-ins without a word, and certificates, users, the spool's directory and who may read the file are
-    not looked at.
+    not looked at. With `tests_at` (Unix seconds) the file's own tests are run for that time, and each that fails is a mistake.
     """
+    now = time.time()
     report = Report(str(path))
     raw = marks.read(_read(path, report, for_sending=for_sending), report)
     if raw is None and report.problems:
@@ -104,15 +107,15 @@ def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True,
     draft = build.build(resolved, report)
     checks.check(draft, report)
     if for_sending:
-        surroundings.check(draft, report, time.time())
+        surroundings.check(draft, report, now)
     if report.problems:
         raise ConfigError(report.problems)
-    checks.warn(draft, report)
+    checks.warn(draft, report, now)
     providers = {name: part.value for name, part in draft.providers.items() if part}
     hostname = draft.top.value.hostname or sockets.hostname()
     checks.warn_of_hostname(hostname, draft, report)
     routes = tuple(part.value for part in draft.routes) or (RouteConfig(name="default", via=tuple(providers)),)
-    return Config(
+    found = Config(
         listen=tuple(part.value for part in draft.listen),
         providers={name: _complete(name, provider, draft.queue.value.spool) for name, provider in providers.items()},
         routes=routes,
@@ -121,10 +124,16 @@ def load(path: Path, *, environ: Mapping[str, str], inside_service: bool = True,
         bounce=_bounce(draft.bounce.value, hostname),
         admin=draft.admin.value,
         log=draft.log.value,
+        tests=tuple(part.value for part in draft.tests),
         hostname=hostname,
         version=draft.top.value.version,
         warnings=report.warnings,
     )
+    for failed in cases.run(found, tests_at) if tests_at is not None else ():
+        report.add(("tests", failed.index, failed.key), failed.text, "\n".join(failed.why))
+    if report.problems:
+        raise ConfigError(report.problems)
+    return found
 
 
 def dev(directory: Path) -> Config:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -24,12 +24,12 @@ from relay.config.model import (
     LogConfig,
     QueueConfig,
     Root,
-    RouteConfig,
     SendersConfig,
 )
 from relay.config.problems import Loc, Report, did_you_mean, nearest
 from relay.config.providers import PROVIDERS, ProviderConfig
-from relay.config.section import Section, example_of, keys_of
+from relay.config.rules import CaseConfig, RampConfig, RouteConfig
+from relay.config.section import Section, example_of, keys_of, section_below
 
 S = TypeVar("S", bound=Section, covariant=True)
 
@@ -62,6 +62,7 @@ class Draft:
     bounce: Part[BounceConfig]
     admin: Part[AdminConfig]
     log: Part[LogConfig]
+    tests: tuple[Part[CaseConfig], ...]
 
 
 def build(data: Any, report: Report) -> Draft:
@@ -86,6 +87,7 @@ def build(data: Any, report: Report) -> Draft:
         bounce=section(BounceConfig, data.get("bounce"), ("bounce",), report),
         admin=section(AdminConfig, data.get("admin"), ("admin",), report),
         log=section(LogConfig, data.get("log"), ("log",), report),
+        tests=_listed(CaseConfig, data, "tests", report),
     )
 
 
@@ -184,6 +186,11 @@ def _tell(error: ErrorDetails, model: type[Section], base: Loc, report: Report) 
         report.add(loc, "missing", _example(_model_at(model, error["loc"][:-1]), str(loc[-1])), at_key=True)
     elif kind == "mistake":
         text, mend = _context(error.get("ctx"))
+        if model is SendersConfig and error["loc"][0] == "users" and error["loc"][-1] == "[key]":
+            loc = loc[:-1]  # the name is not told: it looks like a token
+        if _model_at(model, error["loc"][:-1]) is RampConfig and (key := _meant_in_ramp(str(loc[-1]))):
+            report.add(loc, "unknown key", f'did you mean "{key}"?', at_key=True)
+            return
         report.add(loc, text, mend, at_key=error["loc"][-1] == "[key]")
     else:  # tuple_type, dict_type, model_type and their kin: the shape is wrong
         wanted = "a list" if "tuple" in kind or "list" in kind else "keys and values"
@@ -195,8 +202,7 @@ def _tell(error: ErrorDetails, model: type[Section], base: Loc, report: Report) 
 
 def _model_at(model: type[Section], loc: tuple[str | int, ...]) -> type[Section]:
     for part in loc:
-        annotation = keys_of(model)[str(part)].annotation
-        model = cast(type[Section], annotation)
+        model = section_below(model, str(part)) or model
     return model
 
 
@@ -206,6 +212,12 @@ def _meant(key: str, model: type[Section]) -> tuple[str, ...]:
     if key in LATER[model] or key in NEVER.get(model, {}) or guesses.section_of(key, model) or (model is Root and key in PROVIDERS):
         return ()
     return (found,) if (found := guesses.meant(key, known)) else ()
+
+
+def _meant_in_ramp(key: str) -> str:
+    """The key of a ramp that was probably meant by one that is taken for a provider's name, and has no share."""
+    known = keys_of(RampConfig)
+    return guesses.meant(key, known) if key not in known else ""
 
 
 def _unknown_key(report: Report, loc: Loc, model: type[Section]) -> None:

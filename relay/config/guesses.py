@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from relay.config.problems import nearest
-from relay.config.section import Section, example_of, keys_of
+from relay.config.section import Section, example_of, keys_of, section_below
 
 # What providers' own documents and other mail programs call a key, in lower case with _ for - -> our words for it; the first
 # one that a section has.
@@ -25,9 +25,18 @@ _OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("config_set", "configset"), ("configuration_set",)),
     **dict.fromkeys(("inbox", "inbox_id", "test_inbox_id"), ("sandbox_id",)),
     **dict.fromkeys(("server", "hostname", "smtp_host", "relayhost", "smarthost"), ("host",)),
-    **dict.fromkeys(("user", "smtp_user", "smtp_username"), ("username", "access_key_id")),
+    **dict.fromkeys(("user", "smtp_user", "smtp_username", "username", "login"), ("username", "access_key_id", "user")),
     **dict.fromkeys(("pass", "smtp_pass"), ("password", "smtp_password")),
     "secret": ("secret_access_key", "password"),
+    **dict.fromkeys(("begin", "begins", "start", "starts", "since"), ("from",)),
+    **dict.fromkeys(("until", "end", "ends", "to", "for", "during", "days", "duration"), ("over",)),
+    **dict.fromkeys(("weight", "weights", "percent", "balance"), ("split",)),
+    **dict.fromkeys(("provider", "providers"), ("via", "expect")),
+    **dict.fromkeys(("sender", "mail_from", "reverse_path"), ("from",)),
+    **dict.fromkeys(("recipient", "recipients", "rcpt", "rcpt_to"), ("to",)),
+    **dict.fromkeys(("cidr", "network", "ip"), ("client",)),
+    **dict.fromkeys(("bigger", "min_size", "larger_than"), ("larger",)),
+    **dict.fromkeys(("less", "max_size", "smaller_than"), ("smaller",)),
     **dict.fromkeys(("url", "api_url", "endpoint", "api_endpoint"), ("base_url",)),
 }
 _PLAIN = re.compile(r"[\w./-]+")
@@ -65,8 +74,7 @@ def shape(key: str, value: Any, model: type[Section]) -> str:
 
 
 def _sections(model: type[Section]) -> dict[str, type[Section]]:
-    annotations = {name: field.annotation for name, field in keys_of(model).items()}
-    return {name: inner for name, inner in annotations.items() if isinstance(inner, type) and issubclass(inner, Section)}
+    return {name: inner for name in keys_of(model) if (inner := section_below(model, name))}
 
 
 def _takes(model: type[Section], key: str, value: object) -> bool:

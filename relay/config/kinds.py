@@ -7,15 +7,16 @@ readers, and any text may hold a reference (`${env:NAME}`) in place of its value
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, SecretStr, WithJsonSchema
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
-from relay.config import aws, values, vendors
+from relay import budgets
+from relay.config import amounts, aws, values, vendors
 from relay.config.problems import did_you_mean
 
 SECRET = "[secret]"
@@ -40,6 +41,10 @@ def written_size(octets: int) -> str:
 
 def _written_secret(_: Any) -> str:
     return SECRET
+
+
+def _written_number(number: float) -> int | str:
+    return int(number) if number == int(number) else amounts.written_number(number)
 
 
 def _written_text(text: str) -> str:
@@ -92,6 +97,40 @@ class choice:  # reads like a function in an annotation
         return {"anyOf": [{"enum": list(self._known)}, {"type": "string", "pattern": REFERENCE}]}
 
 
+class or_word:  # reads like a function in an annotation
+    """A reader for a type in whose place a word may stand, such as `off`, which is then the value.
+
+    `of` is the type itself; `refused` are words that stand elsewhere, and why not here.
+    """
+
+    def __init__(self, *words: str, of: Any, refused: Mapping[str, tuple[str, str]] | None = None) -> None:
+        self._words, self._of, self._refused = words, of, refused or {}
+
+    def _read(self, value: Any, inner: Callable[[Any], Any]) -> Any:
+        if value in self._words:
+            return value
+        word = str(value).lower() if isinstance(value, str | bool) else ""
+        if word in self._refused:
+            raise values.mistake(*self._refused[word])
+        if word in _NO_LIMIT and "off" in self._words:
+            raise values.mistake(
+                f'"{value}" is not known here' if isinstance(value, str) else "true or false is not known here", "did you mean off?"
+            )
+        return inner(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        inner = handler.generate_schema(self._of)
+        written = core_schema.wrap_serializer_function_ser_schema(self._written, schema=inner)
+        return core_schema.no_info_wrap_validator_function(self._read, inner, serialization=written)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"enum": list(self._words)}, handler(schema), {"type": "string", "pattern": REFERENCE}]}
+
+    def _written(self, value: Any, inner: Callable[[Any], Any]) -> Any:
+        return value if isinstance(value, str) else inner(value)
+
+
+_NO_LIMIT = frozenset({"off", "none", "no", "unlimited", "never", "null", "false"})
 _TEXT = _pattern(r"[^\t\n]+", also="integer")
 _NAME = _pattern("[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", also="integer")
 _FLAG = WithJsonSchema({"type": ["boolean", "string"], "pattern": f"^(?:true|false)$|{REFERENCE}"}, mode="validation")
@@ -173,3 +212,49 @@ NullOrMailAddress = Annotated[
     WithJsonSchema({"anyOf": [{"type": "null"}, _MAIL.json_schema]}, mode="validation"),
 ]
 Controls = Literal["ses", "postmark", "mailtrap", "relay"]
+
+_RATE = _pattern(r"[0-9]{1,10}(?:\.0{1,6})? ?/ ?(?:[0-9]{1,6}(?:\.[0-9]{1,3})? ?)?(?:ms|[smhd])", "14/s", "150/10s")
+_WEIGHT = WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": rf"^[0-9]+(\.[0-9]+)?$|{REFERENCE}"}, mode="validation")
+_MOMENT = _pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ][0-9]{2}:[0-9]{2}.*)?", "2026-12-01", "2026-12-01 08:00")
+_SENDER = _pattern(r"<>|[^\s]+@[^\s]+", "app@example.com", "<>")
+_CLIENT = _pattern(r"[0-9A-Fa-f:.]+|unix", "127.0.0.1")
+
+Rate = Annotated[
+    budgets.Rate, PlainValidator(amounts.rate), PlainSerializer(amounts.written_rate, when_used="json"), _RATE
+]  # so many in a window
+Rates = Annotated[tuple[Rate, ...], OneOrMore()]
+Budget = Annotated[int, BeforeValidator(amounts.budget), _range(1, 10**12)]
+_ASKED_OF_SES: Mapping[str, tuple[str, str]] = {
+    "auto": ("only Amazon SES says what its account may send", "write the figure that the provider gives, or off")
+}
+OffOrRates = Annotated[tuple[Rate, ...] | Literal["off"], or_word("off", of=Rates, refused=_ASKED_OF_SES)]
+OffOrAutoOrRates = Annotated[tuple[Rate, ...] | Literal["off", "auto"], or_word("off", "auto", of=Rates)]
+OffOrBudget = Annotated[int | Literal["off"], or_word("off", of=Budget, refused=_ASKED_OF_SES)]
+OffOrAutoOrBudget = Annotated[int | Literal["off", "auto"], or_word("off", "auto", of=Budget)]
+OffOrMonthly = Annotated[
+    int | Literal["off"],
+    or_word("off", of=Budget, refused={"auto": ("Amazon SES gives rates and daily figures only", "write a figure, or off")}),
+]
+Weight = Annotated[float, BeforeValidator(amounts.weight), PlainSerializer(_written_number, when_used="json"), _WEIGHT]
+Shares = Annotated[
+    tuple[float, float],
+    PlainValidator(amounts.shares),
+    PlainSerializer(amounts.written_shares, when_used="json"),
+    _pattern(r"[0-9]+(?:\.[0-9]+)? ?\.\. ?[0-9]+(?:\.[0-9]+)?", "100..0", "0..100"),
+]
+Percentage = Annotated[
+    float,
+    BeforeValidator(amounts.percentage),
+    PlainSerializer(amounts.written_percentage, when_used="json"),
+    _pattern(r"[0-9]{1,3}(?:\.[0-9]{1,6})? ?%", "5%"),
+]
+Moment = Annotated[float, BeforeValidator(amounts.moment), PlainSerializer(amounts.written_moment, when_used="json"), _MOMENT]
+Least = Annotated[int, BeforeValidator(values.whole_number(1, 10**9)), _range(1, 10**9)]
+ReversePath = Annotated[str, BeforeValidator(values.reverse_path), _AS_TEXT, _SENDER]
+Recipient = Annotated[str, BeforeValidator(values.recipient), _AS_TEXT, _pattern(r"[Pp][Oo][Ss][Tt][Mm][Aa][Ss][Tt][Ee][Rr]|[^\s]+@[^\s]+")]
+OptionalClientAddress = Annotated[str | None, BeforeValidator(values.client_address), _CLIENT]
+Text = Annotated[str, BeforeValidator(values.text), _AS_TEXT, _TEXT]
+SenderGlob = Annotated[str, BeforeValidator(values.sender_glob), _AS_TEXT, _ADDRESS_GLOB]
+User = Annotated[str, BeforeValidator(values.user), _AS_TEXT, _TEXT]
+UserGlob = Annotated[str, BeforeValidator(values.user), BeforeValidator(values.glob), _AS_TEXT, _TEXT]
+Directive = Annotated[str, BeforeValidator(vendors.directive)]

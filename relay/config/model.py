@@ -1,7 +1,7 @@
 """The configuration's records: every section, every key, its default and one sentence on it.
 
 A record is frozen and valid by itself; what concerns two keys or two sections is judged in relay/config/checks.py. The
-providers are in relay/config/providers.py.
+providers are in relay/config/providers.py, the routes in relay/config/rules.py.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from relay.config.providers import (
     SesProvider,
     SmtpProvider,
 )
+from relay.config.rules import CaseConfig, Globs, MatchConfig, NotConfig, RampConfig, RouteConfig, StepBackConfig
 from relay.config.section import Section, setting
 
 ListenTls = Literal["off", "optional", "required", "implicit"]
@@ -99,41 +100,18 @@ class ListenConfig(Section):
         return {**data, "controls": get_args(Controls)}
 
 
-_Globs = Annotated[tuple[kinds.AddressGlob, ...], OneOrMore()]
-
-
-class MatchConfig(Section):
-    """Conditions of a route: all given ones must hold, a list means any of its items."""
-
-    from_: _Globs = setting((), alias="from", examples=["*@example.com"], description='Reverse-path (glob); "<>" is the null one.')
-    to: _Globs = setting((), examples=["*@example.net"], description="Recipient (glob); each recipient is routed by itself.")
-    client: Annotated[tuple[kinds.Network, ...], OneOrMore()] = setting(
-        (), examples=["127.0.0.0/8"], description="Network of the client (CIDR)."
-    )
-    listener: Annotated[tuple[kinds.Name, ...], OneOrMore()] = setting((), examples=["local"], description="Name of the listener.")
-    header: dict[kinds.FieldName, Annotated[tuple[kinds.Glob, ...], OneOrMore()]] = setting(
-        {}, examples=[{"List-Unsubscribe": "*"}], description="Header fields and globs on their text."
-    )
-    larger: kinds.OptionalSize = setting(None, examples=["10MB"], description="Messages larger than this.")
-
-
-class RouteConfig(Section):
-    """Which mail goes by which providers; the first route that matches is taken."""
-
-    name: kinds.Name = Field(examples=["default"], description="Name of the route in logs and metrics.")
-    match: MatchConfig = setting(MatchConfig(), description="Conditions; the last route has none and takes the rest.")
-    via: Annotated[tuple[kinds.Name, ...], OneOrMore()] = Field(
-        examples=["postmark"], description="Provider, or several in order: the next one only where the mail was surely not taken."
-    )
-    patience: kinds.Duration = setting(
-        "15m", description="How long a message that one provider keeps deferring stays with it before the next of via is tried."
-    )
-
-
 class SendersConfig(Section):
-    """Who may stand in MAIL FROM."""
+    """Who may stand in MAIL FROM, and what takes its place on the way out."""
 
-    allow: _Globs = setting((), examples=["*@example.com"], description="Reverse-paths (globs) that are taken; without it all are.")
+    allow: Globs = setting((), examples=["*@example.com"], description="Reverse-paths (globs) that are taken; without it all are.")
+    users: dict[kinds.User, Globs] = setting(
+        {}, examples=[{"app1": ["*@shop.example.com"]}], description="User -> the only reverse-paths (globs) that this login may use."
+    )
+    rewrite: dict[kinds.SenderGlob, kinds.MailAddress] = setting(
+        {},
+        examples=[{"root@*": "alerts@example.com"}],
+        description="Sender (glob) -> the address that takes its place in reverse-path and From; the first that fits.",
+    )
 
 
 class QueueConfig(Section):
@@ -166,6 +144,7 @@ class BounceConfig(Section):
     via: kinds.NullOrName = setting(
         None, examples=["smarthost"], description="Provider that carries bounces; by default those of the original's route."
     )
+    alerts: kinds.Flag = setting(False, description="Mail the postmaster when a provider is paused, and when it is back.")
 
 
 class AdminConfig(Section):
@@ -206,12 +185,11 @@ class Root(Section):
     bounce: BounceConfig = setting(BounceConfig(), description="The messages relay sends back.")
     admin: AdminConfig = setting(AdminConfig(), description="The admin API.")
     log: LogConfig = setting(LogConfig(), description="The log, written to standard error or the journal.")
+    tests: tuple[CaseConfig, ...] = setting((), description="Mails, and which route and provider is expected of each; run by relay check.")
 
-
-_LIMITS = frozenset({"rate", "daily", "monthly", "count"})
 
 LATER: Mapping[type[Section], frozenset[str]] = {
-    Root: frozenset({"tests"}),
+    Root: frozenset(),
     ListenConfig: frozenset(),
     SmtpProvider: frozenset(),
     SesProvider: frozenset(),
@@ -220,17 +198,21 @@ LATER: Mapping[type[Section], frozenset[str]] = {
     PauboxProvider: frozenset(),
     LowCodeProvider: frozenset(),
     CaptureProvider: frozenset(),
-    LimitsConfig: _LIMITS,
-    SesLimitsConfig: _LIMITS,
-    PostmarkLimitsConfig: _LIMITS,
-    MailtrapLimitsConfig: _LIMITS,
-    PauboxLimitsConfig: _LIMITS,
-    LowCodeLimitsConfig: _LIMITS,
+    LimitsConfig: frozenset(),
+    SesLimitsConfig: frozenset(),
+    PostmarkLimitsConfig: frozenset(),
+    MailtrapLimitsConfig: frozenset(),
+    PauboxLimitsConfig: frozenset(),
+    LowCodeLimitsConfig: frozenset(),
     BatchConfig: frozenset(),
     PauboxBatchConfig: frozenset(),
-    MatchConfig: frozenset({"header_from", "user", "directive", "smaller", "not"}),
-    RouteConfig: frozenset({"split", "sticky", "fallback"}),
-    SendersConfig: frozenset({"rewrite"}),
+    MatchConfig: frozenset(),
+    NotConfig: frozenset(),
+    RouteConfig: frozenset(),
+    RampConfig: frozenset(),
+    StepBackConfig: frozenset(),
+    CaseConfig: frozenset(),
+    SendersConfig: frozenset(),
     QueueConfig: frozenset({"maildrop"}),
     BounceConfig: frozenset(),
     AdminConfig: frozenset(),

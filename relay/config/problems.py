@@ -42,6 +42,8 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
+    """`mend` may be several lines."""
+
     span: Span | None
     key: str
     text: str
@@ -153,8 +155,7 @@ def _render(name: str, problem: _Problem, lines: Sequence[str], stars: Sequence[
         out.append(f"{number + 1:>{margin}} | {_printable(shown)[left : left + _WIDEST]}".rstrip())
         carets = "^" * max(1, min(end, left + _WIDEST) - column)
         out.append(f"{'':>{margin}} | {' ' * (column - left)}{carets}")
-    if problem.mend:
-        out.append(f"{'':>{margin}} = {_printable(problem.mend)}")
+    out += [f"{'':>{margin}} = {_printable(line)}" for line in problem.mend.split("\n") if line]
     return "\n".join(out)
 
 

@@ -48,7 +48,7 @@ def _unknown_outcome() -> Any:
 
 
 def _limits(default: Section) -> Any:
-    return setting(default, description="How much of the provider is used at once.")
+    return setting(default, description="How much of the provider is used.")
 
 
 def _ca_file() -> Any:

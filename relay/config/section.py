@@ -6,7 +6,8 @@ admin would write them.
 
 from __future__ import annotations
 
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -27,6 +28,14 @@ def setting(default: Any, *, description: str, alias: str | None = None, example
 def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
     """Key as written in the file -> its field."""
     return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def section_below(section: type[Section], key: str) -> type[Section] | None:
+    """The section that stands below a key, also where a word or nothing may stand in its place; None where there is none."""
+    field = keys_of(section).get(key)
+    found = field.annotation if field else None
+    kinds = get_args(found) if get_origin(found) in (Union, UnionType) else (found,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
 
 
 def example_of(field: FieldInfo) -> Any:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from relay import users
+
 _SECRETISH = re.compile("token|pass|secret|key|cred|pwd|auth", re.IGNORECASE)
 _KEY = re.compile(
     r"""(?<!\$\{)(?<![^\s{\[,"':])(?P<key>[^\s:{}\[\],][^:{}\[\],]*)\s*:(?P<gap>\s*)"""
@@ -26,18 +28,22 @@ _AFTER_VALUE = re.compile(r"\s*(?:$|[,}\]]|\s#)")
 _USERINFO = re.compile(r"(://)([^/\s@]+)(@)")
 _QUERY = re.compile(r"""(://[^\s"'?]*\?)([^\s"'}]+)()""")
 _LOWCODE_TOKEN = re.compile(r"((?<![A-Za-z0-9])at_)([\w-]+)()", re.ASCII)  # LowCodeAPI's examples have it in the URL
+_NAME_OF_LOGIN = re.compile(r"(?<![\w.:-])[\w.-]{16,}(?![\w.-])")  # some providers' is their token
 _FIRST_WORD = re.compile(r"[\s\-'\"]*([^\s:'\"]*)")
 _MORE = re.compile(r"\s*[\s=]\s*\S")
 _LONG_WORD = re.compile(r"\S{6}")  # no secret is shorter
-_NO_SECRET = re.compile(r"""$|[#{\[]|["']?[\w.-]{0,5}["']?\s*(?:$|[,}\]])""")  # what names a section, or is too short
+_NO_SECRET = re.compile(
+    r"""$|[#{\[]|["']?(?:[\w.-]{0,5}|[0-9.]{1,9}\.\.[0-9.]{1,9})["']?\s*(?:$|[,}\]])"""
+)  # a section, shares, or too short
 
 _HARMLESS = """
-    address admin allow allow_non_tls base_url batch bounce ca_file cert client concurrency configuration_set content_mode
-    controls count daily delay_warning directive directory dual_stack expire fallback fips force_secure_notification format from
-    header header_from host hostname html identity_arn keep_bodies keep_history larger level limits listen listener log login
-    maildrop mask match max max_size metrics min_free mode monthly name not on_loss patience port postmaster profile providers
-    proxy queue rate region retry rewrite routes sandbox_id senders size smaller split spool sticky stream streams tenant tests
-    timeout tls to track_links track_opens type unknown_outcome user username version via wait
+    address admin alerts allow allow_non_tls allow_recipients base_url batch bounce by ca_file capture cert client concurrency
+    configuration_set content_mode controls count daily deferred delay_warning directive directory dual_stack expect expire fallback
+    fips force_secure_notification format from header header_from host hostname html identity_arn keep_bodies keep_history larger
+    least level limits listen listener log login maildrop mask match max max_size metrics min_free mode monthly name not on_loss over
+    overflow patience port postmaster priority profile providers proxy queue ramp rate redirect refused region retry rewrite route
+    routes sandbox_id senders shadow size smaller split spool step_back sticky stream streams tenant tests timeout tls to track_links
+    track_opens type unknown_outcome user username users version via wait
 """
 HARMLESS = frozenset(_HARMLESS.split())
 """The keys of the format whose values may be shown."""
@@ -74,6 +80,7 @@ def masked(lines: Sequence[str]) -> list[str]:
                 line = line[:rest] + _stars(line[rest:])
         for secret in (_USERINFO, _QUERY, _LOWCODE_TOKEN):
             line = secret.sub(lambda match: match[1] + _stars(match[2]) + match[3], line)
+        line = _NAME_OF_LOGIN.sub(lambda match: _stars(match[0]) if users.is_token(match[0]) else match[0], line)
         shown.append(line)
     return shown
 

@@ -6,12 +6,15 @@ Asked for only where there are no mistakes. No text quotes a key or a password.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 
 from pydantic import SecretStr
 
-from relay.config import aws, kinds, modes
+from relay.budgets import Rate
+from relay.config import amounts, aws, kinds, modes
+from relay.config.limits import Limits
 from relay.config.problems import Loc, Report, did_you_mean
 from relay.config.providers import (
     CaptureProvider,
@@ -63,10 +66,17 @@ _OF_SMTP: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def largest(provider: ProviderConfig) -> int | None:
+    """Octets of the largest message that a provider is handed and, as far as it says, takes; None where nobody knows."""
+    if isinstance(provider, SmtpProvider | CaptureProvider):
+        return None
+    return min(provider.limits.size, _LARGEST[provider.type][0])
+
+
 def warn(loc: Loc, provider: ProviderConfig, report: Report) -> None:
     """Everything that may surprise in one provider."""
     for key, text, *mend in _found(provider):
-        report.warn((*loc, *key.split(".")), text, *mend)
+        report.warn((*loc, *(int(part) if part.isdigit() else part for part in key.split("."))), text, *mend)
     for key, value in provider:
         if isinstance(value, SecretStr) and _SHELL.fullmatch(value.get_secret_value()):
             text = "looks like a variable of a shell or a template, and is taken as the secret itself"
@@ -91,10 +101,36 @@ def _found(provider: ProviderConfig) -> Iterator[Found]:
             yield from _paubox(provider)
         case LowCodeProvider():
             yield from _lowcode(provider)
+    if not isinstance(provider, CaptureProvider):
+        yield from _budgets(provider.limits)
     if not isinstance(provider, SmtpProvider | CaptureProvider):
         yield from _not_used(provider)
         yield from _too_large(provider)
         yield from _port(provider)
+
+
+def _budgets(limits: Limits) -> Iterator[Found]:
+    """Limits that are never reached, because another one holds first."""
+    rates = limits.rate if isinstance(limits.rate, tuple) else ()
+    for index, rate in enumerate(rates):
+        if any(other.seconds == rate.seconds for other in rates[:index]):
+            yield f"limits.rate.{index}", "another rate has the same window; the smaller one holds", "keep one of them"
+        elif other := next((other for other in rates if _holds_first(other, rate)), None):
+            written, first = amounts.written_rate(rate), amounts.written_rate(other)
+            yield f"limits.rate.{index}", f"{written} is never reached: {first} holds first", "remove it, or look which figure is right"
+    if isinstance(limits.daily, int) and isinstance(limits.monthly, int) and limits.daily > limits.monthly:
+        yield "limits.daily", f"{limits.daily} a day are never reached: monthly is {limits.monthly}"
+    if limits.count != "recipients" and "auto" in (limits.rate, limits.daily):
+        key = "rate" if limits.rate == "auto" else "daily"
+        text = f"auto asks for what Amazon SES counts in recipients, and count is {limits.count}: mail to many would pass it"
+        yield f"limits.{key}", text, "remove count, or give the figures"
+
+
+def _holds_first(other: Rate, rate: Rate) -> bool:
+    """Whether one rate keeps another from ever being reached."""
+    if other.seconds < rate.seconds:  # so many of the shorter windows, the last of them begun, fit into the longer one
+        return other.count * math.ceil(rate.seconds / other.seconds) < rate.count
+    return other.seconds > rate.seconds and other.count < rate.count
 
 
 def _smarthost(smtp: SmtpProvider) -> Iterator[Found]:

@@ -12,18 +12,21 @@ import ssl
 import sys
 from pathlib import Path
 
-from relay import certificates, users
+from relay import certificates, routing, users
 from relay.config.build import Draft, Part
 from relay.config.model import ListenConfig
-from relay.config.problems import Loc, Report
+from relay.config.problems import Loc, Report, did_you_mean
 from relay.config.providers import SesProvider
 
 
 def check(draft: Draft, report: Report, now: float) -> None:
     """All of it. `now` is in Unix seconds."""
+    known: set[str] = set()
     for listener in draft.listen:
         _certificate(listener, report, now)
-        _users(listener, report)
+        known |= _users(listener, report)
+    if known:
+        _nobody(known, draft, report)
     for provider in filter(None, draft.providers.values()):
         if isinstance(provider.value, SesProvider):
             _aws(provider.loc, provider.bad, provider.value, report)
@@ -45,13 +48,27 @@ def _certificate(part: Part[ListenConfig], report: Report, now: float) -> None:
         report.warn((*part.loc, "cert"), text)
 
 
-def _users(part: Part[ListenConfig], report: Report) -> None:
+def _users(part: Part[ListenConfig], report: Report) -> frozenset[str]:
+    """All that logins at a listener are known by."""
     if part.value.auth is None:
-        return
+        return frozenset()
     try:
-        users.Users(part.value.auth)
+        return users.Users(part.value.auth).identities
     except users.UsersError as error:
         report.add((*part.loc, "auth"), str(error))
+        return frozenset()
+
+
+def _nobody(known: set[str], draft: Draft, report: Report) -> None:
+    """Users that are named and are in no file. A file may get them later: a warning."""
+    for name in draft.senders.value.users:
+        if name not in known:
+            mend = did_you_mean(name, known) or f"relay passwd {name}"
+            report.warn(("senders", "users", name), "not used: no listener has a user of this name", mend)
+    for part in draft.routes:
+        for index, glob in enumerate(part.value.match.user):
+            if not any(routing.matches(glob, name) for name in known):
+                report.warn((*part.loc, "match", "user", index), f'"{glob}" fits no user of any listener', did_you_mean(glob, known))
 
 
 def _aws(loc: Loc, bad: frozenset[str], provider: SesProvider, report: Report) -> None:

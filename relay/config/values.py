@@ -17,8 +17,10 @@ from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from relay import address as addresses
+from relay import users
 from relay.transports import net
 
+_IDENTITY = "give the login an identity (relay passwd --identity app1 -), and write that here"
 _LONGEST_WAIT = 60  # seconds
 DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -292,6 +294,35 @@ def mail_address(value: Any) -> str:
     return written
 
 
+def reverse_path(value: Any) -> str:
+    """The sender of a mail: an address, or `<>`."""
+    return "<>" if value == "<>" else mail_address(value)
+
+
+def recipient(value: Any) -> str:
+    """A recipient: an address, or postmaster (RFC 5321 §4.5.1)."""
+    return str(value) if isinstance(value, str) and value.lower() == "postmaster" else mail_address(value)
+
+
+def user(value: Any) -> str:
+    """What a login is known by. Not quoted where it looks like a token: nobody is ever known by one."""
+    written = text(value)
+    if users.is_token(written):
+        raise mistake("a name that looks like a token is never told to anybody, so nothing can go by it", _IDENTITY)
+    return written
+
+
+def client_address(value: Any) -> str:
+    """An IP address, or `unix` for a client of a unix socket."""
+    written = text(value)
+    if written == "unix":
+        return written
+    try:
+        return str(ip_address(written))
+    except ValueError:
+        raise mistake(f'"{written}" is not an IP address', "write 127.0.0.1, ::1 or unix") from None
+
+
 def secret(value: Any) -> SecretStr:
     """A password: one line, any printable characters."""
     return value if isinstance(value, SecretStr) else SecretStr(text(value))
@@ -339,6 +370,13 @@ def address_glob(value: Any) -> str:
     if re.search(r"[\s<>]", written):
         raise mistake(f'"{written}" never matches an address', "write the address alone")
     return written
+
+
+def sender_glob(value: Any) -> str:
+    """A pattern for the sender of a mail, which may have been given without a domain."""
+    if isinstance(value, str) and re.fullmatch(r"[\w-]+", value):
+        raise mistake(f'"{value}" never matches an address', f'did you mean "{value}@*"?')
+    return address_glob(value)
 
 
 def network(value: Any) -> IPv4Network | IPv6Network:

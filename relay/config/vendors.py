@@ -7,11 +7,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from relay import routing
 from relay.config import values
+from relay.config.problems import did_you_mean
 
 _ASKED = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _PLACEHOLDER = re.compile(r"\{[^}]*\}|[{}]")
 _LOWCODE_TOKEN = re.compile(r"(?<![A-Za-z0-9])at_", re.I)
+METADATA = "metadata."
+"""How the name of a directive begins that has a key of the app's own."""
 API_USER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 SANDBOX_ID = re.compile(r"[0-9]{1,18}")
 
@@ -22,6 +26,18 @@ def asked(value: Any) -> str:
     if not _ASKED.fullmatch(written):
         what = "a stream or configuration set"
         raise values.mistake(f'"{written}" cannot be the name of {what}', "letters, digits, dots, - and _; at most 64 of them")
+    return written
+
+
+def directive(value: Any) -> str:
+    """What a control header may ask for, as relay calls it: `stream`, `tag`, `metadata.KEY`."""
+    written = values.text(value)
+    if written.startswith(METADATA) and len(written) > len(METADATA):
+        return written
+    if written not in routing.DIRECTIVES:
+        known = f"{', '.join(routing.DIRECTIVES)}, {METADATA}KEY"
+        text = f'"{written}" is nothing that a control header asks for (known: {known})'
+        raise values.mistake(text, did_you_mean(written, routing.DIRECTIVES))
     return written
 
 

@@ -9,18 +9,12 @@ from typing import Any
 import yaml
 from pydantic import SecretStr
 
-from relay import routing
-from relay.config.model import (
-    AdminConfig,
-    BounceConfig,
-    ListenConfig,
-    LogConfig,
-    MatchConfig,
-    QueueConfig,
-    RouteConfig,
-    SendersConfig,
-)
-from relay.config.providers import ProviderConfig, SesProvider
+from relay import ramps, rewriting, routing
+from relay.budgets import Allowance
+from relay.config import modes
+from relay.config.model import AdminConfig, BounceConfig, ListenConfig, LogConfig, QueueConfig, SendersConfig
+from relay.config.providers import CaptureProvider, ProviderConfig, SesProvider
+from relay.config.rules import CaseConfig, MatchConfig, NotConfig, RampConfig, RouteConfig
 from relay.config.section import Section
 from relay.transports import presets
 
@@ -40,12 +34,40 @@ class Config:
     admin: AdminConfig
     log: LogConfig
     hostname: str
+    tests: tuple[CaseConfig, ...] = ()
     version: int = 1
     warnings: tuple[str, ...] = ()
 
     def route_table(self) -> tuple[routing.Route, ...]:
         """The routes as the routing room wants them."""
-        return tuple(routing.Route(route.name, route.via, _match(route.match), route.patience) for route in self.routes)
+        return tuple(_route(route) for route in self.routes)
+
+    def allowance(self, name: str) -> Allowance:
+        """What a provider may be given in a time. Raises KeyError for a name that is not configured."""
+        provider = self.providers[name]
+        if isinstance(provider, CaptureProvider):
+            return Allowance()
+        limits = provider.limits
+        return Allowance(
+            rates=limits.rate if isinstance(limits.rate, tuple) else (),
+            daily=limits.daily if isinstance(limits.daily, int) else None,
+            monthly=limits.monthly if isinstance(limits.monthly, int) else None,
+            count=limits.count,
+            ask_rate=limits.rate == "auto",
+            ask_daily=limits.daily == "auto",
+        )
+
+    def rewriting(self) -> rewriting.Rewriting:
+        """Which senders are replaced on the way out."""
+        return rewriting.Rewriting(tuple(self.senders.rewrite.items()))
+
+    def sandboxes(self) -> frozenset[str]:
+        """The providers that deliver to nobody, as far as the configuration tells."""
+        return frozenset(name for name, provider in self.providers.items() if modes.no_delivery(provider))
+
+    def controls(self) -> Mapping[str, tuple[str, ...]]:
+        """Listener -> the dialects of control headers that it obeys."""
+        return {listener.name: listener.controls for listener in self.listen}
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret in use, those made from others among them, to be blotted out of the log."""
@@ -66,6 +88,7 @@ def show(config: Config) -> str:
         "providers": {name: _plain(provider) for name, provider in config.providers.items()},
         "routes": [_plain(route) for route in config.routes],
         **{name: plain for name in ("senders", "queue", "bounce", "admin", "log") if (plain := _plain(getattr(config, name)))},
+        **({"tests": [_plain(case) for case in config.tests]} if config.tests else {}),
     }
     return yaml.dump(whole, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
 
@@ -106,12 +129,48 @@ def _made_of(provider: ProviderConfig) -> str:
     return ""
 
 
-def _match(match: MatchConfig) -> routing.Match:
+def _route(route: RouteConfig) -> routing.Route:
+    chosen = (*route.via, *route.split, *(route.ramp.shares if route.ramp else ()))
+    guarded = route.allow_recipients or route.redirect or route.capture
+    return routing.Route(
+        name=route.name,
+        via=tuple(dict.fromkeys((*chosen, *route.fallback))),
+        match=match_of(route.match),
+        patience=route.patience,
+        split=routing.Split(tuple(route.split.items()), route.sticky) if route.split else None,
+        ramp=_ramp(route.ramp, route) if route.ramp else None,
+        fallback=route.fallback,
+        guard=routing.Guard(route.allow_recipients, route.redirect or "", route.capture or "") if guarded else None,
+        shadow=route.shadow or "",
+        priority=route.priority,
+        spills=route.overflow == "spill",
+    )
+
+
+def _ramp(ramp: RampConfig, route: RouteConfig) -> ramps.Ramp:
+    step_back = ramp.step_back
+    return ramps.Ramp(
+        start=ramp.from_,
+        over=ramp.over,
+        shares=tuple((name, first, last) for name, (first, last) in ramp.shares.items()),
+        step_back=None if step_back == "off" else ramps.StepBack(step_back.refused, step_back.deferred, step_back.least, step_back.by),
+        sticky=route.sticky,
+    )
+
+
+def match_of(match: NotConfig) -> routing.Match:
+    """The conditions as the routing room wants them."""
+    negated = match.not_ if isinstance(match, MatchConfig) else None
     return routing.Match(
         from_=match.from_,
+        header_from=match.header_from,
         to=match.to,
         client=match.client,
+        user=match.user,
         listener=match.listener,
         header=match.header,
+        directive=match.directive,
         larger=match.larger,
+        smaller=match.smaller,
+        not_=match_of(negated) if negated else None,
     )

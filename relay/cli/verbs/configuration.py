@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from relay.cli import door, exits
@@ -16,9 +17,11 @@ from relay.cli.verbs.common import Options
 
 
 def check(options: Options) -> int:
-    """Check a configuration file."""
+    """Check a configuration file, and run its tests."""
     from relay import config
     from relay.errors import ConfigError
+
+    now = time.time()
 
     path = door.config_file(options.file or getattr(options, "config", None), os.environ)
     if path is None:
@@ -26,7 +29,7 @@ def check(options: Options) -> int:
     found: config.Config | None = None
     problems: tuple[str, ...] = ()
     try:
-        found = config.load(path, environ=os.environ, inside_service=False)
+        found = config.load(path, environ=os.environ, inside_service=False, tests_at=now)
     except ConfigError as error:
         problems = error.problems
     warnings = found.warnings if found else ()
@@ -40,15 +43,32 @@ def check(options: Options) -> int:
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
         count = f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
-        common.lines([f"{path}: {f'{count}, refused by --strict' if warnings and options.strict else 'ok'}", *_summary(found)])
+        common.lines([f"{path}: {f'{count}, refused by --strict' if warnings and options.strict else 'ok'}", *_summary(found, now)])
     return exits.CONFIG if problems or (warnings and options.strict) else exits.OK
 
 
-def _summary(found: Any) -> Iterable[str]:
-    """Listeners, providers and routes of a good configuration."""
+def _summary(found: Any, now: float) -> Iterable[str]:
+    """Listeners, providers, routes and tests of a good configuration."""
     yield from shown.columns([("  listen", listener.name, listener.address) for listener in found.listen])
     yield from shown.columns([("  provider", name, provider.type, _how(provider)) for name, provider in found.providers.items()])
-    yield from shown.columns([("  route", route.name, "via " + ", ".join(route.via)) for route in found.route_table()])
+    yield from shown.columns([("  route", route.name, "; ".join(_ways(route, now))) for route in found.route_table()])
+    if found.tests:
+        yield f"  tests  {len(found.tests)} passed"
+
+
+def _ways(route: Any, now: float) -> Iterator[str]:
+    """How a route's mail goes, today where that changes."""
+    from relay import ramps, routing
+
+    split = routing.settled(route, {}, now).split
+    first = f"{'ramp' if route.ramp else 'split'} by {split.sticky}: {ramps.shares(split.weights)}" if split else ""
+    behind = f", then {', '.join(route.fallback)}" if route.fallback else ""
+    yield f"{first}{behind}" if first else "via " + ", ".join(route.via)
+    if guard := route.guard:
+        instead = f"to {guard.redirect}" if guard.redirect else f"to {guard.capture}" if guard.capture else "refused"
+        yield f"staging guard: only {', '.join(guard.allow)}, others {instead}" if guard.allow else f"staging guard: all mail {instead}"
+    if route.shadow:
+        yield f"shadow {route.shadow}"
 
 
 def _how(provider: Any) -> str:
