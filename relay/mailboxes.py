@@ -26,10 +26,11 @@ class Mailbox:
     address: str
 
 
-def parse(value: str) -> list[Mailbox]:
-    """The mailboxes of an unfolded field value, members of groups too, in order; what has no `@` is left out."""
-    boxes = (_mailbox(tokens) for tokens in _entries(value))
-    return [box for box in boxes if "@" in box.address]
+def parse(value: str, *, local: bool = False) -> list[Mailbox]:
+    """The mailboxes of an unfolded field value, members of groups too, in order; what has no `@` is left out. With `local` a word
+    alone is an address too, as in cron's `root (Cron Daemon)`."""
+    boxes = (_mailbox(tokens, local) for tokens in _entries(value))
+    return [box for box in boxes if "@" in box.address or (local and box.address)]
 
 
 def write(name: str, address: str) -> str:
@@ -73,14 +74,15 @@ def _entries(value: str) -> Iterator[list[str]]:
     yield tokens
 
 
-def _mailbox(tokens: Sequence[str]) -> Mailbox:
+def _mailbox(tokens: Sequence[str], local: bool) -> Mailbox:
     if "<" in tokens:
         start = tokens.index("<")
         inside = takewhile(lambda token: token != ">", tokens[start + 1 :])
         address = "".join(token for token in inside if not token.isspace() and not token.startswith("("))
         return Mailbox(_phrase(tokens[:start]), address.rpartition(":")[2] if address.startswith("@") else address)
     words = "".join("\0" if token.isspace() else token for token in tokens if not token.startswith("(")).split("\0")
-    address = next((word for word in reversed(words) if "@" in word), "")
+    alone = "".join(words) if local and sum(map(bool, words)) == 1 else ""
+    address = next((word for word in reversed(words) if "@" in word), alone)
     comments = [token[1:-1] for token in tokens if token.startswith("(")]
     return Mailbox(" ".join(comments) or " ".join(word for word in words if word and word != address).strip('"'), address)
 

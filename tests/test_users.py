@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.users import REMEMBERED, Users, UsersError, _parsed, hashed, remove, set_password
+from relay.users import REMEMBERED, Users, UsersError, hashed, is_access_key, is_token, known_as, remove, set_password, shown
+from relay.users.lines import parsed
 
 SALT = bytes(range(16))
 GOOD = hashed("not-a-secret", salt=SALT)
@@ -82,7 +83,7 @@ async def test_passwords_as_given(tmp_path: Path, password: str) -> None:
     assert await users.verify("app1", password)
     assert not await users.verify("app1", password + " ")
     assert not await users.verify("app1", password + "\0")
-    assert await users.verify("app1", password.replace("\u00e9", "e\u0301")) is ("\u00e9" not in password)
+    assert (await users.verify("app1", password.replace("\u00e9", "e\u0301")) == "app1") is ("\u00e9" not in password)
 
 
 async def test_what_no_decoder_makes(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ async def test_success_is_remembered_for_a_time(tmp_path: Path, scrypts: list[di
 async def test_failure_is_not_remembered(tmp_path: Path, scrypts: list[dict[str, int]]) -> None:
     """The same wrong password costs a scrypt every time."""
     users = Users(users_file(tmp_path))
-    assert [await users.verify("app1", "wrong") for _ in range(2)] == [False, False]
+    assert [await users.verify("app1", "wrong") for _ in range(2)] == [None, None]
     assert len(scrypts) == 2
 
 
@@ -141,10 +142,10 @@ async def test_many_at_once(tmp_path: Path, scrypts: list[dict[str, int]]) -> No
     users = Users(users_file(tmp_path, f"app1:{GOOD}\napp2:{hashed('other', salt=SALT)}\n"))
     pairs = [("app1", "not-a-secret"), ("app2", "other")] * 10
     scrypts.clear()
-    assert [True] * 20 == await asyncio.gather(*(users.verify(*pair) for pair in pairs))
+    assert [name for name, _ in pairs] == await asyncio.gather(*(users.verify(*pair) for pair in pairs))
     assert len(scrypts) <= 4
     wrong = [("app1", "other"), ("app2", "not-a-secret")] * 3
-    assert [False] * 6 == await asyncio.gather(*(users.verify(*pair) for pair in wrong))
+    assert [None] * 6 == await asyncio.gather(*(users.verify(*pair) for pair in wrong))
 
 
 async def test_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +246,8 @@ MEND = "set the password again: relay passwd app1"
 WRONG = {
     "": "{path} names no user: add one: relay passwd NAME",
     "# only a comment\n\n": "{path} names no user: add one: relay passwd NAME",
-    f"\n# x\napp1:{GOOD}\napp2:{GOOD}\napp1:{GOOD}\n": "{path}:5: app1 is already on line 3: delete one of the two",
+    f"\n# x\napp1:{GOOD}\napp2:{GOOD}\napp1:{GOOD}\n": "{path}:5: app1 "
+    "is already on line 3: delete one of the two, or give it another identity",
     "hunter2\n": "{path}:1: no colon: a line is name:{{SCRYPT}}…, as relay passwd NAME writes it",
     "app1:hunter2\n": f"{{path}}:1: the password of app1 is not hashed as {{{{SCRYPT}}}}: {MEND}",
     "app1:\n": f"{{path}}:1: the password of app1 is not hashed as {{{{SCRYPT}}}}: {MEND}",
@@ -319,7 +321,7 @@ def test_no_such_file_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_any_text_is_refused_in_one_way(text: str) -> None:
     """Whatever text a file holds by mistake, it is refused with UsersError and the place."""
     with pytest.raises(UsersError, match=r"^users(:\d+: | names no user)"):
-        _parsed(Path("users"), text.encode("utf-8", "surrogatepass"))
+        parsed(Path("users"), text.encode("utf-8", "surrogatepass"))
 
 
 # Writing.
@@ -447,3 +449,152 @@ def test_files_that_cannot_be_rewritten(tmp_path: Path) -> None:
         remove(tmp_path / "other", "app1")
     with pytest.raises(UsersError, match="there is no such file or directory"):
         set_password(tmp_path / "nowhere" / "users", "app1", "x")
+
+
+# Identities.
+
+TOKEN = "8e5d2f1a-0c3b-4e7f-9a1b-2c3d4e5f6071"  # of the form of Postmark's server tokens
+FINGERPRINT = f"token-{hashlib.sha256(TOKEN.encode()).hexdigest()[:8]}"
+OTHER = hashed("other", salt=SALT)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "expected"),
+    [
+        ("app1", "", "app1"),
+        ("apikey", ":shop", "shop"),
+        ("api", ":Büro 7", "Büro 7"),
+        ("AKIAFAKEFAKEFAKEFAKE", "", "AKIAFAKEFAKEFAKEFAKE"),
+        ("smtp@mta.example", ":smtp@mta.example", "smtp@mta.example"),
+        (TOKEN, ":shop", "shop"),
+        (TOKEN, "", FINGERPRINT),
+    ],
+)
+async def test_by_what_a_user_is_known(tmp_path: Path, name: str, line: str, expected: str) -> None:
+    """By the third field of the line, else by the name, and never by what looks like a token."""
+    users = Users(users_file(tmp_path, f"{name}:{GOOD}{line}\n"))
+    assert expected == await users.verify(name, "not-a-secret")
+    assert expected == await users.verify(name, "not-a-secret")  # as remembered
+    assert expected == users.identity(name)
+    assert {expected} == users.identities
+    assert await users.verify(name, "wrong") is None
+
+
+async def test_several_users_of_one_name(tmp_path: Path, scrypts: list[dict[str, int]]) -> None:
+    """All apps of some providers have the same name: the password tells them apart, and every failure costs the same."""
+    users = Users(users_file(tmp_path, f"api:{GOOD}:shop\napi:{OTHER}:news\napp1:{GOOD}\n"))
+    assert "shop" == await users.verify("api", "not-a-secret")
+    assert "news" == await users.verify("api", "other")
+    assert 3 == len(scrypts)
+    scrypts.clear()
+    assert ["shop", "news"] == [await users.verify("api", password) for password in ("not-a-secret", "other")]
+    assert [] == scrypts
+    for name in ("api", "app1", "nobody"):
+        assert await users.verify(name, "wrong") is None
+        assert [PARAMETERS] * 2 == scrypts
+        scrypts.clear()
+    assert "shop or news" == users.identity("api")
+    assert frozenset({"shop", "news", "app1"}) == users.identities
+
+
+def test_who_is_not_there_is_not_shown_either(tmp_path: Path) -> None:
+    """A token that logs in at the wrong place is no line of the log."""
+    users = Users(users_file(tmp_path))
+    assert [FINGERPRINT, "nobody", ""] == [users.identity(name) for name in (TOKEN, "nobody", "")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [TOKEN, TOKEN.upper(), "0123456789abcdef0123456789abcdef", "PM-T-outbound-VFJ4Iq2gS4Bw2O3k", "SGxk3Yz9AbQ7rT2mNvW8pL5c"],
+)
+def test_what_looks_like_a_token(name: str) -> None:
+    """UUIDs, long hexadecimal numbers, and long words of letters and digits through each other."""
+    assert is_token(name)
+    assert shown(name).startswith("token-")
+    assert name not in shown(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("apikey", "api", "app1", "smtp@mta.example", "1a2b3c4d5e6f7a", "order-confirmation-service-1", "web-01.prod-3.eu-west-1", ""),
+        *("x" * 5000, "AKIAFAKEFAKEFAKEFAKE", "ASIA2345Z7Z7Z7Z7Z7Z7"),
+    ],
+)
+def test_what_does_not_look_like_a_token(name: str) -> None:
+    """Names that people give, and the access keys of AWS, which are no secret."""
+    assert not is_token(name)
+    assert name == shown(name)
+    assert name.startswith(("AKIA", "ASIA")) == is_access_key(name)
+
+
+@given(st.text(max_size=300))
+def test_any_name_can_be_shown(name: str) -> None:
+    """What comes in a login may be anything."""
+    assert shown(name) in (name, f"token-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{TOKEN}:{GOOD}\n{TOKEN}:{GOOD}\n", f"{FINGERPRINT} is already on line 1: delete one of the two, or give it another identity"),
+        (f"api:{GOOD}:a\napi:{GOOD}:a\n", "api is already on line 1: delete one of the two, or give it another identity"),
+        (f"{TOKEN}:plain\n", f"the password of {FINGERPRINT} is not hashed as {{SCRYPT}}: set the password again: relay passwd -"),
+        (f"{TOKEN}:{GOOD}x\n", f"the {{SCRYPT}} of {FINGERPRINT} is damaged: set the password again: relay passwd -"),
+        (f"app1:{GOOD}:\n", "the identity of app1, behind the second colon, is printable, holds no colon, "),
+        (f"app1:{GOOD}:a:b\n", "the identity of app1, behind the second colon, is printable, holds no colon, "),
+    ],
+)
+def test_wrong_lines_show_no_token(tmp_path: Path, text: str, expected: str) -> None:
+    """The text goes into the log."""
+    with pytest.raises(UsersError) as caught:
+        Users(users_file(tmp_path, text))
+    assert expected in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+async def test_an_identity_is_written_and_kept(tmp_path: Path) -> None:
+    """A new password leaves it; a new one for a user without one is given to this user; one that equals the name is none."""
+    path = tmp_path / "users"
+    assert set_password(path, "api", "first")
+    assert not set_password(path, "api", "second", "shop")
+    assert not set_password(path, "api", "third")
+    assert "shop" == await Users(path).verify("api", "third")
+    assert set_password(path, "api", "fourth", "news")
+    assert not set_password(path, "api", "fifth", "news")
+    assert set_password(path, "api", "sixth", "api")
+    users = Users(path)
+    assert ["shop", "news", "api"] == [await users.verify("api", password) for password in ("third", "fifth", "sixth")]
+    assert ["shop", "news", None] == [line.partition("$")[2].partition(":")[2] or None for line in path.read_text().splitlines()]
+
+
+def test_several_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """Whoever does not say which is told whom there are; nothing is done."""
+    path = users_file(tmp_path, before := f"api:{GOOD}:shop\napi:{GOOD}:news\n")
+    for act in (lambda: set_password(path, "api", "x"), lambda: remove(path, "api"), lambda: known_as(path, "api")):
+        with pytest.raises(UsersError, match="api is several users: say which by --identity: shop, news"):
+            act()
+    assert before == path.read_text()
+    assert not remove(path, "api", "other")
+    assert remove(path, "api", "shop")
+    assert f"api:{GOOD}:news\n" == path.read_text()
+    assert remove(path, "api")
+
+
+def test_by_what_a_user_will_be_known(tmp_path: Path) -> None:
+    """Before anything is written; what is no hash holds no identity, it might be a password."""
+    path = users_file(tmp_path, f"api:{GOOD}:shop\n{TOKEN}:{GOOD}\nold:plain:hunter2\nbad:{GOOD}:{TOKEN}\n\xff:\n")
+    named = [("api", "shop"), ("app1", "app1"), (TOKEN, FINGERPRINT), ("old", "old"), ("bad", "bad")]
+    assert [one for _, one in named] == [known_as(path, name) for name, _ in named]
+    assert "news" == known_as(path, "api", "news")
+    assert "app1" == known_as(tmp_path / "none", "app1")
+    assert not set_password(path, "old", "new")
+    assert "hunter2" not in path.read_text()
+
+
+@pytest.mark.parametrize("identity", ["", " a", "a:b", "#a", "a\nb", "x" * 256, TOKEN])
+def test_what_is_no_identity(tmp_path: Path, identity: str) -> None:
+    """It stands in a line and in the log."""
+    with pytest.raises(UsersError, match="an identity "):
+        set_password(tmp_path / "users", "app1", "x", identity)
+    assert [] == list(tmp_path.iterdir())

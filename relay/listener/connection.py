@@ -182,30 +182,31 @@ class Connection(Channel):
             return BUG
 
     def _may_log_in(self, asked: Credentials) -> str | None:
+        users = self._settings.users
+        assert users is not None, "or AUTH would not have been offered"
         if not self._session.local and self._shared.failed_logins.too_many(self._session.address, self._loop.time()):
             why = "too many failures from this address"
-            self._shared.events.login_failed(self._know().client, asked.mechanism, asked.username, why)
+            self._shared.events.login_failed(self._know().client, asked.mechanism, users.identity(asked.username), why)
             return _GUESSING
-        assert self._settings.users is not None, "or AUTH would not have been offered"
         self.deadline = math.inf
-        self._login = self._shared.spawn(self._log_in(self._settings.users, asked))
+        self._login = self._shared.spawn(self._log_in(users, asked))
         return None
 
     async def _log_in(self, users: Authenticator, asked: Credentials) -> None:
         """Give the verdict on a login; a wrong one is answered the later the more there have been."""
         try:
-            right = await users.verify(asked.username, asked.password)
+            identity = await users.verify(asked.username, asked.password)
         except Exception as error:
             self._login = None
             self._shared.events.bug("a login could not be checked", error, "smtpd")
             self._answer(_NO_LOGIN)
             return
         self._login = None
-        if right:
-            self._session.logged_in(asked.username)
+        if identity is not None:
+            self._session.logged_in(identity)
             self._answer("")
             return
-        self._shared.events.login_failed(self._know().client, asked.mechanism, asked.username)
+        self._shared.events.login_failed(self._know().client, asked.mechanism, users.identity(asked.username))
         self._count_failed_login()
         delay = self._shared.limits.login_delay * (self._core.failed_logins + 1)
         self._loop.call_later(delay, self._answer, _WRONG)
@@ -217,7 +218,7 @@ class Connection(Channel):
     def _may_begin(self, mail: Mail) -> str:
         if self._shared.stopping:
             return _STOPPING
-        if why := refusal(self._settings, self._session.ip, mail.reverse_path):
+        if why := refusal(self._settings, self._session.ip, self._session.username, mail.reverse_path):
             return why
         health = self._shared.spool.health()
         if health.full or self._shared.in_flight + mail.size > self._shared.limits.bytes_in_flight:

@@ -57,7 +57,8 @@ class ClientSession(Session):
         self.username, self.authenticated, self.auth_data = "", None, None
 
     def logged_in(self, username: str) -> None:
-        """The client has proved to be `username`, which is all that `auth_data` holds: no password is kept."""
+        """The client has proved to be whom relay knows by `username`, which is all that `auth_data` holds: neither the name that it
+        logged in with nor the password is kept, because either may be a secret."""
         self.username, self.authenticated = username, True
         self.auth_data = username  # type: ignore[assignment] # "can contain anything", says aiosmtpd, and types it as None
 

@@ -1,6 +1,7 @@
 """`relay passwd` and `relay smtp-password`: passwords of our users, and the one that Amazon SES wants by SMTP.
 
-A password is read without echo, or from standard input; it is never an argument, which other users of the host could see.
+A password is read without echo, or from standard input; it is never an argument, which other users of the host could see. The same
+holds for a user's name that is a secret itself: `-` stands for it, and it is shown nowhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from relay.cli.exits import Stop
 from relay.cli.verbs.common import Options
 
 _CODES: Mapping[type, int] = {PermissionError: exits.PERMISSION, FileNotFoundError: exits.NO_INPUT}
-LONGEST = 4096  # characters read from standard input
+LONGEST = 4096  # characters of a line read from standard input
+_ASKED_FOR = "-"  # stands for a name that is a secret
 
 
 def passwd(options: Options) -> int:
@@ -24,17 +26,34 @@ def passwd(options: Options) -> int:
     from relay import users
 
     path = _users_file(options)
+    secret = options.name == _ASKED_FOR
+    name = _read("user name", stdin=options.stdin or (options.delete and not sys.stdin.isatty())) if secret else options.name
     try:
+        called = users.known_as(path, name, options.identity)
         if options.delete:
-            if not users.remove(path, options.name):
-                raise Stop(exits.NO_INPUT, f"{path}: there is no user {options.name}")
-            print(f"{path}: {options.name} removed")
+            if not users.remove(path, name, options.identity):
+                raise Stop(exits.NO_INPUT, f"{path}: there is no {'such user' if secret else f'user {called}'}")
+            print(f"{path}: {'the user' if secret and called == name else called} removed")
             return exits.OK
-        new = users.set_password(path, options.name, _from_stdin() if options.stdin else _asked_twice(options.name))
+        if secret and called == name:
+            raise Stop(exits.USAGE, "a name that is a secret needs another one, for the log and for routes: --identity ID")
+        new = users.set_password(path, name, _read("password", called, stdin=options.stdin), options.identity)
     except users.UsersError as error:
         raise Stop(_CODES.get(type(error.__cause__), exits.DATA), str(error)) from error
-    print(f"{path}: {options.name} {'added' if new else 'has a new password'}")
+    print(f"{path}: {called} {'added' if new else 'has a new password'}")
+    _advise(name, called, secret=secret)
     return exits.OK
+
+
+def _advise(name: str, called: str, *, secret: bool) -> None:
+    """Say it where the name of a user looks like a credential of a provider."""
+    from relay import users
+
+    if called == users.shown(name) and (users.is_token(name) or users.is_access_key(name)):
+        mend = f"relay passwd --identity ID {_ASKED_FOR if users.is_token(name) else name}"
+        print(f"relay: the log and routes know this user as {called}; to give it a name there: {mend}", file=sys.stderr)
+    if users.is_token(name) and not secret:
+        print("relay: this name looks like a secret, and the shell may have kept it: delete it from its history", file=sys.stderr)
 
 
 def _users_file(options: Options) -> Path:
@@ -60,22 +79,25 @@ def _known(files: Mapping[str, Path]) -> str:
     return "configured: " + (", ".join(f"{name} ({file})" for name, file in files.items()) or "no listener has auth")
 
 
-def _asked_twice(name: str) -> str:
+def _read(what: str, whose: str = "", *, stdin: bool) -> str:
+    """A secret, typed twice at the terminal or the next line of standard input."""
+    if stdin:
+        return _from_stdin(what)
     if not sys.stdin.isatty():
-        raise Stop(exits.USAGE, "a password is asked for at a terminal; --stdin reads it from standard input")
-    first = getpass.getpass(f"password for {name}: ")
+        raise Stop(exits.USAGE, f"a {what} is asked for at a terminal; --stdin reads it from standard input")
+    first = getpass.getpass(f"{what}{f' for {whose}' if whose else ''}: ")
     if not first:
-        raise Stop(exits.USAGE, "a password is not empty; nothing was done")
+        raise Stop(exits.USAGE, f"a {what} is not empty; nothing was done")
     if getpass.getpass("again: ") != first:
-        raise Stop(exits.USAGE, "the two passwords are not the same; nothing was done")
+        raise Stop(exits.USAGE, f"the two {what}s are not the same; nothing was done")
     return first
 
 
-def _from_stdin() -> str:
-    """The first line of standard input."""
+def _from_stdin(what: str) -> str:
+    """The next line of standard input."""
     found = sys.stdin.readline(LONGEST + 1).rstrip("\r\n")
     if not found or len(found) > LONGEST:
-        raise Stop(exits.USAGE, f"standard input holds no password: one line of at most {LONGEST} characters")
+        raise Stop(exits.USAGE, f"standard input holds no {what}: one line of at most {LONGEST} characters")
     return found
 
 
@@ -87,7 +109,7 @@ def smtp_password(options: Options) -> int:
         if options.provider:
             raise Stop(exits.USAGE, "a provider of the configuration has its own region: leave out P, or --region")
         region = _region(options.region)
-        secret = getpass.getpass("secret access key: ") if sys.stdin.isatty() else _from_stdin()
+        secret = getpass.getpass("secret access key: ") if sys.stdin.isatty() else _from_stdin("secret")
         print(presets.ses_smtp_password(secret, region))
         return exits.OK
     if not options.provider:
