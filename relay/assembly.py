@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypedDict
 
+from relay.budgets import Allowance
 from relay.certificates import ServerTls
 from relay.config import (
     BatchConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "MetricLabels",
     "TransportSettings",
     "all_transport_settings",
+    "allowances",
     "delivery_settings",
     "doors_of",
     "listener_settings",
@@ -87,6 +89,7 @@ class MetricLabels(TypedDict):
     listeners: Sequence[str]
     providers: Sequence[str]
     routes: Sequence[tuple[str, str]]
+    shadows: Sequence[tuple[str, str]]
 
 
 def make(settings: TransportSettings) -> Transport:
@@ -337,7 +340,16 @@ def delivery_settings(config: Config) -> DeliverySettings:
         postmaster=config.bounce.postmaster or "",
         bounce_via=config.bounce.via or "",
         delay_warning=config.bounce.delay_warning,
+        alerts=config.bounce.alerts,
+        rewriting=config.rewriting(),
+        controls=config.controls(),
+        sandboxes=config.sandboxes(),
     )
+
+
+def allowances(config: Config) -> dict[str, Allowance]:
+    """What each provider may be sent, by the provider's name."""
+    return {name: config.allowance(name) for name in config.providers}
 
 
 def listener_settings(config: Config, before: Sequence[ListenerSettings] = ()) -> tuple[ListenerSettings, ...]:
@@ -362,6 +374,7 @@ def _listener(item: ListenConfig, config: Config, users: Mapping[Path, Users]) -
         allow=item.allow,
         proxy=item.proxy,
         senders=config.senders.allow,
+        sender_users=config.senders.users,
     )
 
 
@@ -370,7 +383,8 @@ def metric_labels(config: Config) -> MetricLabels:
     return {
         "listeners": [item.name for item in config.listen],
         "providers": list(config.providers),
-        "routes": [(route.name, provider) for route in config.route_table() for provider in route.via],
+        "routes": [(route.name, provider) for route in config.route_table() for provider in route.providers],
+        "shadows": [(route.name, route.shadow) for route in config.route_table() if route.shadow],
     }
 
 

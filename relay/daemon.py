@@ -28,7 +28,7 @@ from pathlib import Path
 from relay import __version__, assembly, config, log, systemd
 from relay.admin import Admin, Api, Context
 from relay.config import Config
-from relay.delivery import Delivery, SpoolTrouble
+from relay.delivery import Delivery
 from relay.errors import SpoolError, Unavailable
 from relay.listener import Listeners
 from relay.log import Events, Tail
@@ -170,7 +170,7 @@ class Daemon:
             stack.push_async_callback(_wind_up, listeners, delivery, events)
             await listeners.start()
 
-            chores = [asyncio.create_task(chore) for chore in self._chores(spool, reloader, delivery.trouble)]
+            chores = [asyncio.create_task(chore) for chore in self._chores(spool, reloader, delivery)]
             for chore in chores:
                 stack.callback(chore.cancel)
             self._say_ready(listeners.addresses, admin.addresses, spool.health())
@@ -188,6 +188,7 @@ class Daemon:
             transports=transports,
             routes=self._settings.route_table(),
             settings=assembly.delivery_settings(self._settings),
+            allowances=assembly.allowances(self._settings),
             events=self._events,
             metrics=metrics,
             clock=time.time,
@@ -238,6 +239,12 @@ class Daemon:
             providers=delivery.providers,
             listeners=lambda: listeners.addresses,
             hurry=delivery.hurry,
+            pause=delivery.pause,
+            resume=delivery.resume,
+            bounce=delivery.bounce,
+            ramps=delivery.ramps,
+            shadows=delivery.shadows,
+            sandboxes=lambda: reloader.config.sandboxes(),
             reload=reload,
             reloaded=lambda: reloader.changed,
             tail=self._tail.subscribe,
@@ -262,8 +269,8 @@ class Daemon:
 
     # Chores: each runs until it is cancelled.
 
-    def _chores(self, spool: Spool, reloader: Reloader, trouble: SpoolTrouble) -> list[Coroutine[object, object, None]]:
-        chores = [self._keep_house(spool, reloader, trouble), self._reload_on_hangup(spool, reloader)]
+    def _chores(self, spool: Spool, reloader: Reloader, delivery: Delivery) -> list[Coroutine[object, object, None]]:
+        chores = [self._keep_house(spool, reloader, delivery), self._reload_on_hangup(spool, reloader)]
         if (seconds := systemd.watchdog_seconds(os.environ, os.getpid())) is not None:
             # A renewal of nothing: answered by the thread that writes, and only after all that it was asked before.
             chores.append(systemd.keep_alive(self._notifier, seconds, lambda: spool.renew(_NOBODY, (), 0.0)))
@@ -276,9 +283,9 @@ class Daemon:
             self._hangup.clear()
             await self._reload(spool, reloader)
 
-    async def _keep_house(self, spool: Spool, reloader: Reloader, trouble: SpoolTrouble) -> None:
-        """Look at the disk and at certificates often, forget what is old enough now and then."""
-        purge_at = 0.0
+    async def _keep_house(self, spool: Spool, reloader: Reloader, delivery: Delivery) -> None:
+        """Look at the disk, at certificates and at budgets often, forget what is old enough now and then."""
+        purge_at, trouble = 0.0, delivery.trouble
         while True:
             queue = reloader.config.queue
             try:
@@ -289,6 +296,7 @@ class Daemon:
                 else:
                     trouble.end(self)
                 reloader.refresh(time.time())
+                delivery.measure()
                 now = time.time()
                 if now >= purge_at and not why:
                     await spool.purge(now - queue.keep_history, now - queue.keep_bodies)

@@ -9,7 +9,7 @@ RelayError
 ├── CannotCarry          this provider cannot carry this message; the next provider of the route may
 ├── Unavailable          a port, socket or service we need is not to be had; exit 69 or 77
 ├── CertificateError     a TLS certificate or key cannot be used (relay/certificates.py)
-└── UsersError           a users file cannot be used (relay/users.py)
+└── UsersError           a users file cannot be used (relay/users/)
 """
 
 from __future__ import annotations

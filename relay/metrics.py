@@ -8,7 +8,7 @@ beyond a fixed number of different ones is counted as `other`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.process_collector import ProcessCollector
@@ -16,6 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from relay.spool.base import Counts
 
 STATUSES = ("sent", "deferred", "bounced", "expired", "held")
+SHADOW_RESULTS = ("carried", "lossy", "refused", "failed")
 QUEUE_STATES = ("active", "deferred", "hold")
 MOST_REASONS = 50  # different values of the label `reason`
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds
@@ -24,10 +25,16 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # a `_created` series
 
 
 class Metrics:
-    """What the rooms count. `routes` are (route, provider) pairs; all three lists only say which labels begin with 0."""
+    """What the rooms count. `routes` and `shadows` are (route, provider) pairs; all lists only say which labels begin with 0."""
 
     def __init__(
-        self, *, version: str = "", listeners: Sequence[str] = (), providers: Sequence[str] = (), routes: Sequence[tuple[str, str]] = ()
+        self,
+        *,
+        version: str = "",
+        listeners: Sequence[str] = (),
+        providers: Sequence[str] = (),
+        routes: Sequence[tuple[str, str]] = (),
+        shadows: Sequence[tuple[str, str]] = (),
     ) -> None:
         registry = self._registry = CollectorRegistry()
         self._providers: tuple[str, ...] = ()
@@ -41,6 +48,18 @@ class Metrics:
             "relay_delivery_duration_seconds", "Time one attempt took.", ["provider"], buckets=BUCKETS, registry=registry
         )
         self._up = Gauge("relay_provider_up", "1 while the provider is used, 0 while it is paused.", ["provider"], registry=registry)
+        self._paused_by_admin = Gauge(
+            "relay_provider_paused_by_admin", "1 while an admin's pause is in force.", ["provider"], registry=registry
+        )
+        self._budgets = Gauge(
+            "relay_provider_budget_used_ratio", "Used part of a budget, 0 to 1.", ["provider", "budget"], registry=registry
+        )
+        self._ramps = Gauge(
+            "relay_ramp_share_ratio", "A provider's share of a route with a ramp, 0 to 1.", ["route", "provider"], registry=registry
+        )
+        self._shadows = Counter(
+            "relay_shadow_messages_total", "Messages tried with a route's shadow.", ["provider", "route", "result"], registry=registry
+        )
         self._queue = Gauge("relay_queue_recipients", "Recipients not finished yet.", ["state", "provider"], registry=registry)
         self._oldest = Gauge(
             "relay_queue_oldest_seconds", "Age of the oldest unfinished entry, 0 without one.", ["state"], registry=registry
@@ -53,15 +72,24 @@ class Metrics:
         Gauge("relay_build_info", "Always 1; the version is in the label.", ["version"], registry=registry).labels(version).set(1)
         self.config_loaded(True)
         ProcessCollector(registry=registry)
-        self.configured(listeners=listeners, providers=providers, routes=routes)
+        self.configured(listeners=listeners, providers=providers, routes=routes, shadows=shadows)
         self.set_queue(Counts(0, {}, {}, 0), 0.0)
 
-    def configured(self, *, listeners: Sequence[str], providers: Sequence[str], routes: Sequence[tuple[str, str]]) -> None:
+    def configured(
+        self,
+        *,
+        listeners: Sequence[str],
+        providers: Sequence[str],
+        routes: Sequence[tuple[str, str]],
+        shadows: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Begin series with these labels; counters of what is configured no more stay, its gauges go."""
         for provider in set(self._providers).difference(providers):
             self._up.remove(provider)
+            self._paused_by_admin.remove(provider)
         for provider in set(providers).difference(self._providers):
             self._up.labels(provider).set(1)
+            self._paused_by_admin.labels(provider)
             self._duration.labels(provider)
         self._providers = tuple(providers)
         for listener in listeners:
@@ -69,6 +97,9 @@ class Metrics:
         for route, provider in routes:
             for status in STATUSES:
                 self._recipients.labels(provider, route, status)
+        for route, provider in shadows:
+            for result in SHADOW_RESULTS:
+                self._shadows.labels(provider, route, result)
 
     def received(self, listener: str) -> None:
         """A message was stored."""
@@ -93,6 +124,26 @@ class Metrics:
     def provider_up(self, provider: str, up: bool) -> None:
         """A provider was paused, or resumed."""
         self._up.labels(provider).set(1 if up else 0)
+
+    def paused_by_admin(self, provider: str, paused: bool) -> None:
+        """An admin paused a provider, or ended that."""
+        self._paused_by_admin.labels(provider).set(1 if paused else 0)
+
+    def shadow(self, provider: str, route: str, result: str) -> None:
+        """One message was tried with a route's shadow; `result` is one of `SHADOW_RESULTS`."""
+        self._shadows.labels(provider, route, result).inc()
+
+    def set_budgets(self, used: Mapping[tuple[str, str], float]) -> None:
+        """Show all budgets as they are now: (provider, budget) -> the used part of it, 0 to 1."""
+        self._budgets.clear()
+        for labels, part in used.items():
+            self._budgets.labels(*labels).set(part)
+
+    def set_ramps(self, shares: Mapping[tuple[str, str], float]) -> None:
+        """Show all ramps as they are now: (route, provider) -> its share, 0 to 1."""
+        self._ramps.clear()
+        for labels, share in shares.items():
+            self._ramps.labels(*labels).set(share)
 
     def config_loaded(self, good: bool) -> None:
         """The configuration was read, at the start or again."""

@@ -56,7 +56,7 @@ class Client:
     """The legacy app as the listener saw it. `address` is an IP, or `unix` for a unix socket.
 
     `protocol` is the word of RFC 3848: SMTP | ESMTP | ESMTPA | ESMTPS | ESMTPSA, or LOCAL for what relay made itself. `username`
-    is the name it logged in with. `tls` is "" in clear, else version and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`.
+    is the identity of who logged in (relay/users/). `tls` is "" in clear, else version and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`.
     """
 
     listener: str
@@ -225,8 +225,18 @@ class Outcome:
         return self.verdict is Verdict.UNKNOWN
 
 
-IN_LINE = " line"
-"""How `RecipientState.waits` ends, behind the provider's name, while a recipient waits for room in that provider's line."""
+_IN_LINE = " line "
+
+
+def line_key(provider: str, route: str) -> str:
+    """What a recipient waits for (`RecipientState.waits`) while a provider has no room for more mail of its route."""
+    return f"{provider}{_IN_LINE}{route}"
+
+
+def line_of(waits: str) -> str:
+    """The provider for whose room a recipient waits; "" where it waits for something else."""
+    provider, found, _ = waits.partition(_IN_LINE)
+    return provider if found else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +246,7 @@ class RecipientState:
     `provider` is the provider last attempted (the one it is pinned to when `maybe_relayed`), `since` the time that
     provider first deferred it. `waits` is not empty while the recipient waits for a paused provider or identity.
     `told` says that a FAILED or RELAYED recipient needs no (further) notice, and of an open one that its sender was warned
-    of the delay.
+    of the delay. `via` holds the providers fixed for it (by an admin; else those of its entry), in order; empty: its route chooses.
     """
 
     recipient: Recipient
@@ -254,13 +264,15 @@ class RecipientState:
     maybe_relayed: bool = False
     waits: str = ""
     told: bool = False
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An accepted message with the state of its recipients: what the spool keeps, without the body.
 
-    `via` is empty unless an admin or a bounce fixed the providers to use instead of the routes' choice.
+    `via` is empty unless the providers were fixed when it was accepted (a test message, a bounce), instead of the routes' choice;
+    each recipient's `via` says what holds now.
     `bounce` marks a message that relay made itself; it never causes a bounce.
     """
 

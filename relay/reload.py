@@ -117,7 +117,7 @@ class Reloader:
         self._relog(new)
         self._metrics.configured(**assembly.metric_labels(new))
         try:
-            await self._delivery.configure(self.transports, new.route_table(), assembly.delivery_settings(new))
+            await self._delivery.configure(self.transports, new.route_table(), assembly.delivery_settings(new), assembly.allowances(new))
         except SpoolError as error:
             self._events.warning(f"after the reload: what waits is looked at only when its time comes: {error}")
         for warning in new.warnings:

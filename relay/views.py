@@ -5,10 +5,11 @@ Times are RFC 3339 in UTC; a time that does not exist is None. Pure: the time of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from relay.model import IN_LINE, Entry, RecipientState, State
+from relay.model import Entry, RecipientState, State, line_of
 
 Json = dict[str, object]
 
@@ -16,8 +17,8 @@ _QUEUES = ("active", "deferred", "hold")  # the most telling first: what an entr
 
 
 def when(time: float | None) -> str | None:
-    """A Unix time as `2026-11-20T17:57:01.250Z`; None for None and for 0, which the spool uses for "never"."""
-    if not time:
+    """A Unix time as `2026-11-20T17:57:01.250Z`; None for None, for 0, which the spool uses for "never", and for the infinite."""
+    if not time or not math.isfinite(time):
         return None
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -56,18 +57,23 @@ def recipient(state: RecipientState, pauses: Mapping[str, str]) -> Json:
         "expires": when(state.next_attempt) if waits else None,
         "delay_reason": _delay_reason(state, pauses),
         "maybe_relayed": state.maybe_relayed,
+        "via": list(state.via),
     }
 
 
 def _delay_reason(state: RecipientState, pauses: Mapping[str, str]) -> str:
     if state.state not in (State.QUEUED, State.HELD):
         return ""
-    if state.waits.endswith(IN_LINE):
-        return f"waits for its turn at {state.waits.removesuffix(IN_LINE)}" + (f"; last reply: {state.reply}" if state.reply else "")
-    if state.waits:
-        reason = state.reply or _pause_reason(state.waits, pauses)
-        return f"waits for {state.waits}" + (f": {reason}" if reason else "")
-    return state.reply
+    last = f"; last reply: {state.reply}" if state.reply else ""
+    if provider := line_of(state.waits):
+        return f"waits for its turn at {provider}{last}"
+    if not state.waits:
+        return state.reply
+    whom, _, alone = state.waits.partition(" message=")
+    whom += ", this message alone" if alone else ""
+    if reason := _pause_reason(state.waits, pauses):
+        return f"waits for {whom}: {reason}" + (last if state.reply != reason else "")
+    return f"waits for {whom}" + (f": {state.reply}" if state.reply else "")
 
 
 def _pause_reason(waits: str, pauses: Mapping[str, str]) -> str:

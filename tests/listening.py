@@ -89,17 +89,20 @@ class Keyring:
 
 
 class Users:
-    """The user of the dialogues; `checks` counts, `trouble` is raised."""
+    """The user of the dialogues, known by the name; `checks` counts, `trouble` is raised."""
 
     def __init__(self) -> None:
         self.checks = 0
         self.trouble: Exception | None = None
 
-    async def verify(self, name: str, password: str) -> bool:
+    async def verify(self, name: str, password: str) -> str | None:
         self.checks += 1
         if self.trouble:
             raise self.trouble
-        return (name, password) == (dialogs.USER, dialogs.PASSWORD)
+        return name if (name, password) == (dialogs.USER, dialogs.PASSWORD) else None
+
+    def identity(self, name: str) -> str:
+        return name
 
 
 def trust(directory: Path) -> ssl.SSLContext:

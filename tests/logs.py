@@ -136,6 +136,12 @@ FORMS: dict[str, tuple[Callable[[log.Events], None], str, dict[str, object]]] = 
         "dsn=5.6.3, status=bounced (no provider of the route can carry it)",
         {"relay": "relay", "orig_to": "A@example.net"},
     ),
+    "attempt redirected": (
+        lambda e: attempt(e, SENT, redirected="qa@example.com"),
+        f"relay/ses: {ID}: to=<qa@example.com>, orig_to=<a@example.net>, {TO_SES.partition(', ')[2]}, dsn=2.0.0, status=sent "
+        "(200 MessageId=010f0190-abc)",
+        {"recipient": "a@example.net", "redirected_to": "qa@example.com"},
+    ),
     "maybe_twice": (
         lambda e: e.maybe_twice(ID, [f"r{n}@x" for n in range(12)], "ses", "restart"),
         f"relay/ses: {ID}: may be delivered twice by ses: restart: {', '.join(f'to=<r{n}@x>' for n in range(10))} and 2 more",
@@ -227,6 +233,111 @@ FORMS: dict[str, tuple[Callable[[log.Events], None], str, dict[str, object]]] = 
         lambda e: e.identity_paused("postmark", "stream=x", "422", 0, ""),
         "relay/qmgr: provider postmark paused for stream=x: 422; 0 recipients wait",
         {"mend": ""},
+    ),
+    "suspected": (
+        lambda e: e.suspected("ses", "", ID, "403 AccountSuspended"),
+        f"relay/qmgr: {ID}: provider ses suspected: 403 AccountSuspended; this message waits, one more such pauses it",
+        {"level": "warning", "queue_id": ID, "provider": "ses", "identity": "", "reply": "403 AccountSuspended"},
+    ),
+    "suspected, an identity": (
+        lambda e: e.suspected("postmark", "stream=x", ID, "422"),
+        f"relay/qmgr: {ID}: provider postmark for stream=x suspected: 422; this message waits, one more such pauses it",
+        {"identity": "stream=x"},
+    ),
+    "paused_by_admin": (
+        lambda e: e.paused_by_admin("ses", "invoice unpaid", 2),
+        "relay/qmgr: provider ses paused by the admin: invoice unpaid; 2 recipients wait; to end it: relay provider resume ses",
+        {"level": "warning", "provider": "ses", "text": "invoice unpaid", "waiting": 2},
+    ),
+    "paused_by_admin, who does not say why": (
+        lambda e: e.paused_by_admin("ses", "", 0),
+        "relay/qmgr: provider ses paused by the admin; 0 recipients wait; to end it: relay provider resume ses",
+        {"text": ""},
+    ),
+    "resumed_by_admin": (
+        lambda e: e.resumed_by_admin("ses", 1),
+        "relay/qmgr: provider ses resumed by the admin; 1 recipient waits",
+        {"level": "warning", "provider": "ses", "waiting": 1},
+    ),
+    "exhausted": (
+        lambda e: e.exhausted("ses", "daily quota of 50000 recipients", NOON, 214),
+        "relay/qmgr: provider ses exhausted: daily quota of 50000 recipients; until 2026-11-20T12:00:00.000Z; 214 recipients wait",
+        {"level": "warning", "text": "daily quota of 50000 recipients", "until": "2026-11-20T12:00:00.000Z", "waiting": 214},
+    ),
+    "exhausted, nobody knows until when": (
+        lambda e: e.exhausted("ses", "monthly quota of 10 messages", None, 1),
+        "relay/qmgr: provider ses exhausted: monthly quota of 10 messages; 1 recipient waits",
+        {"waiting": 1},
+    ),
+    "replenished": (
+        lambda e: e.replenished("ses"),
+        "relay/qmgr: provider ses replenished: its quota has room again",
+        {"level": "warning", "provider": "ses"},
+    ),
+    "quota_read": (
+        lambda e: e.quota_read("ses", "14/s, 812 of 50000 in 24 hours"),
+        "relay/qmgr: provider ses quota: 14/s, 812 of 50000 in 24 hours",
+        {"level": "info", "text": "14/s, 812 of 50000 in 24 hours"},
+    ),
+    "quota_unread": (
+        lambda e: e.quota_unread("ses", "403 AccessDenied"),
+        "relay/qmgr: warning: the quota of provider ses cannot be read: 403 AccessDenied",
+        {"level": "warning", "text": "403 AccessDenied"},
+    ),
+    "stepped_back": (
+        lambda e: e.stepped_back("bulk", "ses refused 6 of 60", "mailtrap 60 %, ses 40 %", "mailtrap 74 %, ses 26 %"),
+        "relay/qmgr: route bulk stepped back from mailtrap 60 %, ses 40 % to mailtrap 74 %, ses 26 %: ses refused 6 of 60",
+        {"level": "warning", "route": "bulk", "text": "ses refused 6 of 60", "before": "mailtrap 60 %, ses 40 %"},
+    ),
+    "shadowed": (
+        lambda e: e.shadowed(ID, "paubox", "default", [], ["List-Id is lost", "inline images become attachments"]),
+        f"relay/qmgr: {ID}: paubox would lose: List-Id is lost; inline images become attachments",
+        {"level": "info", "route": "default", "refused": [], "losses": ["List-Id is lost", "inline images become attachments"]},
+    ),
+    "shadowed, refused": (
+        lambda e: e.shadowed(ID, "paubox", "default", ["60 MB, and 50 MB are taken"], []),
+        f"relay/qmgr: {ID}: paubox would refuse it: 60 MB, and 50 MB are taken",
+        {"refused": ["60 MB, and 50 MB are taken"]},
+    ),
+    "shadow_answered": (
+        lambda e: e.shadow_answered(ID, "sandbox", "200 id=1", True),
+        f"relay/qmgr: {ID}: the sandbox sandbox took it: 200 id=1",
+        {"level": "info", "provider": "sandbox", "reply": "200 id=1", "ok": True},
+    ),
+    "shadow_answered, refused": (
+        lambda e: e.shadow_answered(ID, "sandbox", "422 no", False),
+        f"relay/qmgr: {ID}: the sandbox sandbox did not take it: 422 no",
+        {"ok": False},
+    ),
+    "shadows_dropped": (
+        lambda e: e.shadows_dropped("sandbox", 12),
+        "relay/qmgr: warning: 12 messages not tried with the shadow sandbox: too many at once, or it is too slow",
+        {"level": "warning", "provider": "sandbox", "count": 12},
+    ),
+    "shadows_dropped, one": (
+        lambda e: e.shadows_dropped("sandbox", 1),
+        "relay/qmgr: warning: 1 message not tried with the shadow sandbox: too many at once, or it is too slow",
+        {"count": 1},
+    ),
+    "spilled": (
+        lambda e: e.spilled(ID, "ses", "mailtrap", "14/s is used up"),
+        f"relay/qmgr: {ID}: spilled from ses to mailtrap: 14/s is used up",
+        {"level": "info", "provider": "ses", "next_provider": "mailtrap", "reply": "14/s is used up"},
+    ),
+    "rerouted": (
+        lambda e: e.rerouted(ID, 2, ["ses", "mailtrap"]),
+        f"relay/qmgr: {ID}: rerouted by the admin to ses, mailtrap, nrcpt=2",
+        {"level": "info", "nrcpt": 2, "via": ["ses", "mailtrap"]},
+    ),
+    "bounced_by_admin": (
+        lambda e: e.bounced_by_admin(ID, 3, "the shop is closed"),
+        f"relay/qmgr: {ID}: bounced by the admin, nrcpt=3: the shop is closed",
+        {"level": "info", "nrcpt": 3, "text": "the shop is closed"},
+    ),
+    "alerted": (
+        lambda e: e.alerted(ID, "postmaster@example.com", "ses"),
+        f"relay/bounce: {ID}: postmaster alert on ses",
+        {"level": "info", "queue_id": ID, "recipient": "postmaster@example.com", "provider": "ses"},
     ),
     "spool_trouble": (lambda e: e.spool_trouble("disk full"), "relay/qmgr: warning: spool: disk full", {"level": "error"}),
     "spool_recovered": (lambda e: e.spool_recovered(), "relay/qmgr: spool: takes mail again", {"level": "warning"}),

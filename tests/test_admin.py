@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from relay import header
-from relay.admin import Admin, looking, server
+from relay.admin import Admin, bulk, looking, server
 from relay.admin.requests import MAX_BODY
-from relay.delivery import ProviderStatus
+from relay.budgets import Usage
 from relay.errors import CorruptEntry, SpoolError, SpoolFull, Unavailable
 from relay.model import Outcome, State, Verdict
-from relay.spool.base import Recorded
-from tests.served import DEFERRED, MAIL, NOW, SENT, Served, serve
+from relay.spool.base import Changed, Recorded
+from tests.served import DEFERRED, MAIL, NOW, SENT, UNKNOWN, Provider, Ramp, Served, Shadow, serve
 
 
 @pytest.fixture
@@ -29,6 +30,13 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 def mode(path: str) -> int | None:
     """Permission bits, or None when there is no such file."""
     return stat.S_IMODE(Path(path).stat().st_mode) if Path(path).exists() else None
+
+
+async def acted(served: Served, verb: str, values: Mapping[str, object]) -> object:
+    """Do it to what the filters mean; returns to how many recipients."""
+    status, answer, _ = await served.ask("POST", f"/api/v1/queue/{verb}", values)
+    assert 200 == status
+    return answer["recipients"]
 
 
 async def test_an_entry_of_the_queue_has_the_documented_shape(served: Served) -> None:
@@ -56,6 +64,7 @@ async def test_an_entry_of_the_queue_has_the_documented_shape(served: Served) ->
                     "expires": None,
                     "delay_reason": "450 mailbox busy",
                     "maybe_relayed": False,
+                    "via": [],
                 }
             ],
         }
@@ -187,7 +196,12 @@ async def test_a_search_wants_a_term(served: Served) -> None:
 async def test_status_tells_whether_mail_is_accepted(served: Served) -> None:
     """Listeners, providers with their trouble, the queue in numbers, and why mail is refused."""
     await served.store("a@example.net", "b@example.net")
-    served.providers = [ProviderStatus("ses", "paused", "535 no", "look at its users", NOW - 5, NOW + 60, 2, 0)]
+    used_up = Usage("daily", 200, 200, NOW + 3600, "recipients")
+    served.providers = [
+        Provider("ses", "paused", "535 no", "look at its users", NOW - 5, NOW + 60, 2, 0, suspect="403 no", usage=[used_up])
+    ]
+    served.ramps = [Ramp("default", {"ses": 0.75, "postmark": 0.25}, NOW + 86400, 3600.0, NOW + 60, "postmark refused 10 %")]
+    served.shadows = [Shadow("default", "mailtrap", 5, 1, 2, 0, "no custom header X-A")]
     served.refusing = "only 5 MB free"
     _, answer, _ = await served.ask("GET", "/api/v1/status")
     assert answer.pop("spool")["free"] > 0
@@ -210,6 +224,30 @@ async def test_status_tells_whether_mail_is_accepted(served: Served) -> None:
                 "until": "2026-11-20T17:58:01.250Z",
                 "waiting": 2,
                 "active": 0,
+                "by_admin": False,
+                "suspect": "403 no",
+                "usage": [{"what": "daily", "count": "recipients", "used": 200, "limit": 200, "until": "2026-11-20T18:57:01.250Z"}],
+            }
+        ],
+        "ramps": [
+            {
+                "route": "default",
+                "shares": {"ses": 0.75, "postmark": 0.25},
+                "until": "2026-11-21T17:57:01.250Z",
+                "behind": 3600,
+                "held_until": "2026-11-20T17:58:01.250Z",
+                "reason": "postmark refused 10 %",
+            }
+        ],
+        "shadows": [
+            {
+                "route": "default",
+                "provider": "mailtrap",
+                "carried": 5,
+                "lossy": 1,
+                "refused": 2,
+                "failed": 0,
+                "example": "no custom header X-A",
             }
         ],
         "queue": {
@@ -254,17 +292,17 @@ async def test_retry_makes_what_waits_due_now(served: Served) -> None:
     """It answers how many recipients that concerned."""
     entry = await served.store("a@example.net")
     await served.attempt(entry, "a@example.net", DEFERRED)
-    assert (200, {"recipients": 0}) == (await served.ask("POST", "/api/v1/queue/retry", {"to": "x@*"}))[:2]
-    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/retry", {"id": entry.queue_id[:8]}))[:2]
+    assert 0 == await acted(served, "retry", {"to": "x@*"})
+    assert 1 == await acted(served, "retry", {"id": entry.queue_id[:8]})
     assert [entry.queue_id] == [found.queue_id for found in await served.spool.claim(NOW, 10, 60)]
 
 
 async def test_what_is_held_waits_until_it_is_released(served: Served) -> None:
     """Held recipients are not claimed; released ones are due now."""
     entry = await served.store("a@example.net")
-    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/hold", {"id": entry.queue_id}))[:2]
+    assert 1 == await acted(served, "hold", {"id": entry.queue_id})
     assert [] == list(await served.spool.claim(NOW, 10, 60))
-    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/release", {"state": "hold"}))[:2]
+    assert 1 == await acted(served, "release", {"state": "hold"})
     texts = [f"{entry.queue_id}: placed on hold by the admin, nrcpt=1", f"{entry.queue_id}: released from hold by the admin, nrcpt=1"]
     assert texts == served.journal.texts
     assert [entry.queue_id] == [found.queue_id for found in await served.spool.claim(NOW, 10, 60)]
@@ -274,9 +312,9 @@ async def test_delete_counts_first_and_is_logged(served: Served) -> None:
     """With dry_run nothing changes; without it the recipients go and the log says what was asked for."""
     entry = await served.store("a@example.net")
     await served.store("b@example.net")
-    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/delete", {"to": "a@*", "dry_run": True}))[:2]
+    assert 1 == await acted(served, "delete", {"to": "a@*", "dry_run": True})
     assert 2 == (await served.spool.counts()).entries
-    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/delete", {"to": "a@*"}))[:2]
+    assert 1 == await acted(served, "delete", {"to": "a@*"})
     assert 1 == (await served.spool.counts()).entries
     deleted = await served.spool.entry(entry.queue_id)
     assert deleted is not None
@@ -330,7 +368,7 @@ async def test_a_request_has_a_largest_size(served: Served) -> None:
 
 async def test_a_test_message_is_stored_like_any_other(served: Served) -> None:
     """It has a header block of its own, goes by the provider that was named, and is logged like accepted mail."""
-    served.providers = [ProviderStatus("ses", "up", "", "", 0, 0, 0, 0)]
+    served.providers = [Provider("ses", "up", "", "", 0, 0, 0, 0)]
     status, answer, _ = await served.ask("POST", "/api/v1/test", {"to": "me@example.net", "via": "ses"})
     assert 200 == status
     entry = await served.spool.entry(answer["queue_id"])
@@ -359,7 +397,7 @@ async def test_a_test_message_is_stored_like_any_other(served: Served) -> None:
 )
 async def test_a_test_message_wants_an_address(served: Served, body: object, status: int, text: str) -> None:
     """What would not be accepted by SMTP is not accepted here."""
-    served.providers = [ProviderStatus("ses", "up", "", "", 0, 0, 0, 0)]
+    served.providers = [Provider("ses", "up", "", "", 0, 0, 0, 0)]
     found, answer, _ = await served.ask("POST", "/api/v1/test", body)
     assert status == found
     assert text in answer["error"]
@@ -391,10 +429,10 @@ async def test_a_corrupt_entry_can_be_taken_back_and_ended(served: Served) -> No
     entry = await served.store("a@example.net")
     await served.spool.set_aside(entry.queue_id, "its body is missing", NOW)
     what = {"state": "corrupt", "id": entry.queue_id}
-    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/retry", what))[:2]
+    assert 1 == await acted(served, "retry", what)
     assert [] == list(await served.spool.corrupt())
     await served.spool.set_aside(entry.queue_id, "its body is missing", NOW)
-    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/delete", what))[:2]
+    assert 1 == await acted(served, "delete", what)
     assert [] == list(await served.spool.corrupt())
 
 
@@ -403,7 +441,7 @@ async def test_an_entry_that_waits_for_its_bounce_is_not_called_removed(served: 
     entry = await served.store("a@example.net", "b@example.net")
     failed = Recorded(Outcome(Verdict.PERM_RCPT, "5.1.1", "550 no such user", "mx.example.net:25"), State.FAILED)
     await served.spool.record(entry.queue_id, 0, {"a@example.net": failed}, "smarthost", "default", NOW)
-    assert (200, {"recipients": 1}) == (await served.ask("POST", "/api/v1/queue/delete", {"id": entry.queue_id}))[:2]
+    assert 1 == await acted(served, "delete", {"id": entry.queue_id})
     assert ["deleted"] == [line["event"] for line in served.journal.lines if line.get("queue_id") == entry.queue_id]
 
 
@@ -677,3 +715,307 @@ async def test_a_connection_is_kept_for_the_next_request(served: Served, monkeyp
     writer.write(b"GET")
     assert await closed(reader)
     writer.close()
+
+
+# What touches many.
+
+
+async def queue_ids(served: Served, count: int) -> list[str]:
+    """So many messages to one recipient each."""
+    return [(await served.store(f"a{number}@example.net")).queue_id for number in range(count)]
+
+
+async def test_a_reroute_fixes_the_providers_of_what_is_meant(served: Served) -> None:
+    """Others of the same message keep their way; each entry has a line; [] gives the choice back to the routes."""
+    served.providers = [Provider("ses"), Provider("postmark")]
+    entry = await served.store("a@example.net", "b@example.net")
+    assert 1 == await acted(served, "reroute", {"to": "a@*", "via": ["postmark", "ses"]})
+    found = await served.spool.entry(entry.queue_id)
+    assert found is not None
+    assert [("postmark", "ses"), ()] == [one.via for one in found.recipients]
+    assert [1] == [line["nrcpt"] for line in served.journal.found("rerouted", queue_id=entry.queue_id)]
+    assert 2 == await acted(served, "reroute", {"via": []})
+    found = await served.spool.entry(entry.queue_id)
+    assert found is not None
+    assert [(), ()] == [one.via for one in found.recipients]
+
+
+async def test_a_reroute_leaves_alone_what_may_have_been_delivered(served: Served) -> None:
+    """It is counted, so that an admin may decide otherwise."""
+    served.providers = [Provider("postmark")]
+    entry = await served.store("a@example.net", "b@example.net")
+    await served.attempt(entry, "a@example.net", UNKNOWN)
+    _, answer, _ = await served.ask("POST", "/api/v1/queue/reroute", {"via": ["postmark"]})
+    assert {"of": 2, "recipients": 1, "entries": 1, "pinned": 1, "busy": 0, "done": True} == answer
+    _, answer, _ = await served.ask("POST", "/api/v1/queue/reroute", {"via": ["postmark"], "even_if_maybe_sent": True})
+    assert (2, 0) == (answer["recipients"], answer["pinned"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "text"),
+    [
+        ("reroute", {}, "via wants a list of names of providers"),
+        ("reroute", {"via": "ses"}, "via wants a list of names of providers"),
+        ("reroute", {"via": [7]}, "via wants a list of names of providers"),
+        ("reroute", {"via": ["sess"]}, 'no provider is named "sess" (did you mean "ses"?); configured: ses'),
+        ("reroute", {"via": ["ses", "ses"]}, "via names a provider twice: ses, ses"),
+        ("reroute", {"via": ["ses"], "even_if_maybe_sent": "yes"}, "even_if_maybe_sent wants true or false"),
+        ("reroute", {"via": ["ses"], "state": "corrupt"}, "can only be retried, after a repair, or deleted"),
+        ("bounce", {"why": "x" * 301}, "why wants one line of text of at most 300 characters"),
+        ("bounce", {"why": "a\nb"}, "why wants one line of text"),
+        ("bounce", {"why": None}, "why wants one line of text"),
+        ("hold", {"via": ["ses"]}, 'unknown filter "via"'),
+        ("delete", {"dry_run": "false"}, "dry_run wants true or false"),
+    ],
+)
+async def test_a_change_to_many_is_refused_as_a_whole(served: Served, verb: str, body: object, text: str) -> None:
+    """Before anything is done, with the mistake named."""
+    served.providers = [Provider("ses")]
+    entry = await served.store("a@example.net")
+    status, answer, _ = await served.ask("POST", f"/api/v1/queue/{verb}", body)
+    assert 400 == status
+    assert text in answer["error"]
+    assert entry == await served.spool.entry(entry.queue_id)
+
+
+async def test_a_bounce_gives_up_what_is_meant(served: Served) -> None:
+    """The daemon does it; what it did is counted."""
+    ids = await queue_ids(served, 3)
+    assert 1 == await acted(served, "bounce", {"id": ids[0], "why": "that list was old"})
+    found = await served.spool.entry(ids[0])
+    assert found is not None
+    assert (State.FAILED, "given up by an admin: that list was old") == (found.recipients[0].state, found.recipients[0].reply)
+    assert (200, {"recipients": 2}) == (await served.ask("POST", "/api/v1/queue/bounce", {"dry_run": True}))[:2]
+
+
+@pytest.mark.parametrize(
+    ("verb", "filters", "expected"),
+    [
+        ("hold", {}, 2),
+        ("hold", {"state": "hold"}, 0),
+        ("retry", {}, 2),
+        ("release", {}, 1),
+        ("release", {"state": "active"}, 0),
+        ("delete", {}, 3),
+        ("delete", {"state": "hold"}, 1),
+    ],
+)
+async def test_a_dry_run_counts_what_would_change(served: Served, verb: str, filters: dict[str, object], expected: int) -> None:
+    """One of three is held already: nothing would become of it but by a release or a deletion."""
+    ids = await queue_ids(served, 3)
+    assert 1 == await acted(served, "hold", {"id": ids[0]})
+    assert expected == await acted(served, verb, {**filters, "dry_run": True})
+    assert expected == await acted(served, verb, filters)
+
+
+@pytest.mark.parametrize("verb", ["reroute", "bounce", "delete"])
+async def test_what_comes_after_the_call_is_not_meant(served: Served, verb: str) -> None:
+    """Nobody agreed to it; and the bounces that a bounce makes would be given up themselves."""
+    await queue_ids(served, 2)
+    served.now = NOW + 1
+    await served.store("a@example.net")
+    served.now = NOW
+    assert 2 == await acted(served, verb, {"via": []} if verb == "reroute" else {})
+
+
+async def test_what_is_under_way_is_left_and_counted(served: Served) -> None:
+    """A leased recipient cannot be held."""
+    await served.store("a@example.net")
+    await served.spool.claim(NOW, 10, 60)
+    await served.store("b@example.net")
+    _, answer, _ = await served.ask("POST", "/api/v1/queue/hold", {})
+    assert (1, 1) == (answer["recipients"], answer["busy"])
+
+
+class Chunks:
+    """Stands in for Spool.each: gives one entry when it is told to, and fails at the end where it is to."""
+
+    def __init__(self, ids: Sequence[str], error: Exception | None = None) -> None:
+        self.ids = ids
+        self.error = error
+        self.go = asyncio.Semaphore(0)
+        self.asked = 0
+
+    async def __call__(self, *_: object) -> AsyncIterator[Sequence[Changed]]:
+        for queue_id in self.ids:
+            self.asked += 1
+            await self.go.acquire()
+            yield [Changed(queue_id, 1)]
+        if self.error:
+            raise self.error
+
+
+async def stream(served: Served, verb: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that asked for a change to everything, behind the answer's head."""
+    reader, writer = await asyncio.open_unix_connection(served.unix)
+    head = f"POST /api/v1/queue/{verb} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+    writer.write(f"{head}Accept: application/x-ndjson\r\n\r\n{{}}".encode())
+    assert b"content-type: application/x-ndjson" in await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def test_a_change_to_many_tells_how_far_it_is(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line at once, one after each chunk, and the end; the log has a line for each entry by then."""
+    chunks = Chunks(await queue_ids(served, 2))
+    monkeypatch.setattr(served.spool, "each", chunks)
+    reader, writer = await stream(served, "hold")
+    told = [json.loads(await chunk(reader))]
+    while "done" not in told[-1]:
+        chunks.go.release()
+        told.append(json.loads(await chunk(reader)))
+    assert [{"of": 2, "recipients": 0, "entries": 0, "pinned": 0}, {"of": 2, "recipients": 1, "entries": 1, "pinned": 0}] == told[:2]
+    assert {"of": 2, "recipients": 2, "entries": 2, "pinned": 0, "busy": 0, "done": True} == told[-1]
+    assert [*chunks.ids] == [line["queue_id"] for line in served.journal.found("put_on_hold")]
+    writer.close()
+
+
+async def test_a_slow_change_shows_that_it_lives(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last line again while a chunk takes long."""
+    monkeypatch.setattr(bulk, "HEARTBEAT", 0.01)
+    chunks = Chunks(await queue_ids(served, 1))
+    monkeypatch.setattr(served.spool, "each", chunks)
+    reader, writer = await stream(served, "hold")
+    assert 1 == len({await chunk(reader) for _ in range(3)})
+    chunks.go.release()
+    while not json.loads(await chunk(reader)).get("done"):
+        pass
+    writer.close()
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_who_goes_away_stops_the_work_between_two_chunks(served: Served, monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
+    """The chunk under way is ended and logged; the next one is not begun."""
+    monkeypatch.setattr(bulk, "HEARTBEAT", 0.01)
+    chunks = Chunks(await queue_ids(served, 3))
+    monkeypatch.setattr(served.spool, "each", chunks)
+    if streamed:
+        _, writer = await stream(served, "hold")
+    else:
+        _, writer = await asyncio.open_unix_connection(served.unix)
+        writer.write(
+            b"POST /api/v1/queue/hold HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        )
+    acting = served.admin._api._acting
+    async with asyncio.timeout(10):
+        while not chunks.asked:
+            assert 200 == (await served.ask("GET", "/healthz"))[0]
+        writer.close()
+        [under_way] = acting._under_way.values()
+        while not under_way._stopping:
+            assert 200 == (await served.ask("GET", "/healthz"))[0]
+        chunks.go.release()
+        await acting.ended()
+    assert (1, [chunks.ids[0]]) == (chunks.asked, [line["queue_id"] for line in served.journal.found("put_on_hold")])
+
+
+async def test_the_end_of_the_daemon_stops_the_work_between_two_chunks(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spool is closed only after the chunk under way; who asked is told that it is not done."""
+    chunks = Chunks(await queue_ids(served, 3))
+    monkeypatch.setattr(served.spool, "each", chunks)
+    reader, writer = await stream(served, "hold")
+    assert 0 == json.loads(await chunk(reader))["recipients"]
+    stopping = asyncio.create_task(served.admin.stop())
+    [under_way] = served.admin._api._acting._under_way.values()
+    async with asyncio.timeout(10):
+        while not under_way._stopping:
+            assert not (await asyncio.wait({stopping}, timeout=0.01))[0]
+        chunks.go.release()
+        await stopping
+    last = json.loads(await chunk(reader))
+    assert (1, False, 1) == (last["recipients"], last["done"], chunks.asked)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [(SpoolError("disk trouble"), 503, "disk trouble"), (RuntimeError("secret"), 500, "internal error; the log has it")],
+)
+async def test_trouble_in_the_middle_says_how_far_it_came(
+    served: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, text: str
+) -> None:
+    """In a plain answer, and in the last line of one that tells how far it is."""
+    chunks = Chunks(await queue_ids(served, 1), error)
+    monkeypatch.setattr(served.spool, "each", chunks)
+    chunks.go.release()
+    found, answer, _ = await served.ask("POST", "/api/v1/queue/hold", {})
+    assert (status, f"{text}; 1 recipient was changed before") == (found, answer["error"])
+    assert (status == 500) == bool(served.journal.found("bug"))
+    reader, writer = await stream(served, "hold")
+    chunks.go.release()
+    last: dict[str, object] = {}
+    while "error" not in last:
+        last = json.loads(await chunk(reader))
+    assert (text, 1) == (last["error"], last["recipients"])
+    writer.close()
+
+
+async def test_other_requests_are_answered_while_many_lines_are_logged(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long chunk gives way now and then: its lines and a question asked meanwhile are written in turns."""
+    monkeypatch.setattr(bulk, "_LINES", 1)
+
+    async def many(*_: object) -> AsyncIterator[Sequence[Changed]]:
+        yield [Changed(f"{number:014X}", 1, ended=True) for number in range(50)]
+
+    turns: list[int] = []
+
+    async def count() -> None:
+        while len(served.journal.found("deleted")) < 50:
+            turns.append(len(served.journal.found("deleted")))
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(served.spool, "each", many)
+    await served.store("a@example.net")
+    counting = asyncio.create_task(count())
+    assert 50 == await acted(served, "delete", {})
+    await counting
+    assert len({*turns}) > 25
+    assert 50 == len(served.journal.found("removed"))
+
+
+# Providers.
+
+
+async def test_an_admin_pauses_and_resumes_a_provider(served: Served) -> None:
+    """The answer is how it stands then, and whether that is new."""
+    served.providers = [Provider("ses"), Provider("eu/1")]
+    _, answer, _ = await served.ask("POST", "/api/v1/providers/ses/pause", {"why": " moving "})
+    provider = answer["provider"]
+    assert (True, "paused", True, "paused by an admin: moving", "relay provider resume ses") == (
+        answer["changed"],
+        *(provider[key] for key in ("state", "by_admin", "reason", "mend")),
+    )
+    assert None is provider["until"]
+    assert False is (await served.ask("POST", "/api/v1/providers/ses/pause", {}))[1]["changed"]
+    _, answer, _ = await served.ask("POST", "/api/v1/providers/ses/resume", {})
+    assert (True, "up", False) == (answer["changed"], answer["provider"]["state"], answer["provider"]["by_admin"])
+    assert False is (await served.ask("POST", "/api/v1/providers/ses/resume", {}))[1]["changed"]
+
+
+async def test_what_waits_for_a_provider_that_an_admin_paused_says_so(served: Served) -> None:
+    """The reason an admin gave is what is told, not the last reply."""
+    served.providers = [Provider("ses", "paused", "moving", by_admin=True)]
+    entry = await served.store("a@example.net")
+    await served.spool.claim(NOW, 10, 60)
+    await served.spool.wait(entry.queue_id, ["a@example.net"], "ses", NOW + 86400, "ses", "default")
+    _, answer, _ = await served.ask("GET", f"/api/v1/queue/{entry.queue_id}")
+    assert "waits for ses: paused by an admin: moving" == answer["recipients"][0]["delay_reason"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("sess/pause", {}, 404, 'no provider is named "sess" (did you mean "ses"?); configured: ses'),
+        ("sess/resume", {}, 404, 'no provider is named "sess" (did you mean "ses"?); configured: ses'),
+        ("ses/pause", {"reason": "x"}, 400, "unknown key reason; known: why"),
+        ("ses/pause", {"why": "\x1b[2J"}, 400, "why wants one line of text"),
+        ("ses/resume", {"why": "x"}, 400, "unknown key why; this call takes none"),
+        ("ses/stop", {}, 404, "no such call"),
+    ],
+)
+async def test_a_pause_that_is_not_understood_changes_nothing(served: Served, path: str, body: object, status: int, text: str) -> None:
+    """The name and each key are looked at first."""
+    served.providers = [Provider("ses")]
+    found, answer, _ = await served.ask("POST", f"/api/v1/providers/{path}", body)
+    assert status == found
+    assert text in answer["error"]
+    assert [Provider("ses")] == served.providers

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from bench import queue
 from bench.large import PROVIDERS, YAML, Found, message, row
 from bench.rows import BEGIN, END, PERFORMANCE_MD, Row, figures, insert
 from relay import config, mime
+
+HUNDRED = [float(number) for number in range(1, 101)]
 
 
 def test_rows_become_a_table() -> None:
@@ -67,3 +70,15 @@ def test_every_provider_is_measured(tmp_path: Path) -> None:
         path.chmod(0o600)
         assert ["bench"] == list(config.load(path, environ={}).providers)
     assert {"", "ses", "postmark", "mailtrap", "paubox", "lowcodeapi"} == {shape for shape, _ in PROVIDERS.values()}
+
+
+def test_what_a_command_to_a_long_queue_came_to() -> None:
+    """Counts that do not add up and goals that were missed are named; the 99th of a hundred answers is below the slowest."""
+    assert [50.0, 99.0, 100.0, 0.0] == [
+        queue.percentile(values, share) for values, share in ((HUNDRED, 0.49), (HUNDRED, 0.98), (HUNDRED, 1.0), ((), 0.5))
+    ]
+    found = queue.Found("hold", 90, 10, 1.0, HUNDRED)
+    assert "| hold | 90 + 10 under way | right | 1.0 | 100 | 51 | 100 | 100 | ok |" == found.row(100)
+    assert "| hold | 90 + 10 under way | WRONG, not 101 | 1.0 | 100 | 51 | 100 | 100 | ok |" == found.row(101)
+    slow = queue.Found("hold", 100, 0, 15.1, [101.0])
+    assert slow.row(100).endswith("| missed: seconds, p99 |")

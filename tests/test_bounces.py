@@ -16,7 +16,7 @@ import pytest
 from flufl.bounce import all_failures, scan_message
 
 from relay.errors import CorruptEntry, SpoolError
-from relay.model import Entry, Job, Notify, Recipient, State, Verdict
+from relay.model import Entry, Job, Notify, Recipient, State, Verdict, line_key
 from relay.routing import Match
 from relay.spool.base import Filter, Recorded
 from relay.transports.base import Transport
@@ -164,14 +164,15 @@ async def test_a_misconfigured_identity_bounces_nothing_before_the_time_is_over(
     stage.route("ses")
     async with stage.running():
         await stage.submit(BOB)
-        await stage.waiting("ses domain=example.com", 1)
+        await stage.submit(BOB, sender="")
+        await stage.waiting("ses domain=example.com", 2)
         stage.pass_time(4 * DAY)
-        await stage.events.wait("attempt", 2)
+        await stage.events.wait("attempt", 3)
         assert [] == await notices(stage)
-        await stage.waiting("ses domain=example.com", 1)
+        await stage.waiting("ses domain=example.com", 2)
         ses.identities = []  # so that the bounce may leave
         stage.pass_time(DAY + 1)
-        await stage.events.wait("removed", 2)
+        await stage.events.wait("removed", 3)
     notice = await the_notice(stage)
     assert ({BOB}, "4.4.7") == (notice.permanent, notice.fields[1]["Status"])
     assert "400 domain not verified" in notice.words
@@ -307,16 +308,17 @@ async def test_a_delay_by_a_paused_provider_is_told_without_an_attempt(stage: St
     stage.settings = replace(stage.settings, delay_warning=HOUR, bounce_via="other")
     async with stage.running():
         await stage.submit(CAROL)
-        await stage.waiting("ses", 1)
-        queue_id = await stage.submit(BOB)
+        await stage.submit(CAROL)
         await stage.waiting("ses", 2)
+        queue_id = await stage.submit(BOB)
+        await stage.waiting("ses", 3)
         ses.gate.clear()  # the probe of the pause hangs: nothing else is attempted
         stage.pass_time(HOUR + 60)
         await stage.events.wait("delay_told", queue_id=queue_id)
         await other.reached(1)
         state = await stage.state(queue_id, BOB)
         ses.gate.set()
-        await stage.events.wait("removed", 2)
+        await stage.events.wait("removed", 3)
     assert (0, "ses", True) == (state.attempts, state.waits, state.told)
     notice = next(notice for notice in await notices(stage) if BOB in notice.words)
     assert ({BOB}, ("other",)) == (notice.temporary, notice.entry.via)
@@ -333,7 +335,7 @@ async def test_a_delay_by_a_full_line_is_told(stage: Stage) -> None:
     ses.gate.clear()
     async with stage.running():
         await asyncio.gather(*(stage.submit(BOB) for _ in range(260)))
-        await stage.waiting("ses line", 10)
+        await stage.waiting(line_key("ses", "default"), 10)
         stage.pass_time(HOUR + 60)
         await stage.events.wait("delay_told")
         ses.gate.set()
@@ -410,20 +412,21 @@ async def test_what_is_about_to_be_given_up_is_not_warned_of(stage: Stage) -> No
     stage.route("ses")
     async with stage.running():
         late = await stage.submit(BOB)
-        await stage.waiting("ses", 1)
+        await stage.submit(BOB, sender="")
+        await stage.waiting("ses", 2)
     await stage.real.close()
     await stage.open()
     stage.clock.now += 6 * DAY
     stage.settings = replace(stage.settings, bounce_via="other")
     async with stage.running():
         await stage.events.wait("paused", 2)
-        await stage.waiting("ses", 1)
-        other_mail = await stage.submit(CAROL)
         await stage.waiting("ses", 2)
+        other_mail = await stage.submit(CAROL)
+        await stage.waiting("ses", 3)
         stage.pass_time(HOUR + 60)
         await stage.events.wait("delay_told", queue_id=other_mail)
         await stage.events.wait("expired", queue_id=late)
-        await stage.events.wait("removed", 3)
+        await stage.events.wait("removed", 4)
     assert [other_mail] == [line["queue_id"] for line in stage.events.found("delay_told")]
     assert 2 == len(other.attempts)
 

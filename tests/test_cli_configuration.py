@@ -52,6 +52,46 @@ def test_check_names_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture
     assert ["error", "error"] == [line["level"] for line in found]
 
 
+ROUTES = """providers:
+  a: {type: smtp, host: a.example.net}
+  b: {type: smtp, host: b.example.net}
+  hole: {type: capture}
+routes:
+  - {name: x, match: {to: "*@x.org"}, split: {a: 80, b: 20}, fallback: [a, b], allow_recipients: ["*@x.org", "qa@*"], capture: hole}
+  - {name: y, match: {to: "*@y.org"}, ramp: {from: 2099-12-01, over: 14d, a: 100..0, b: 0..100}, sticky: sender, redirect: qa@example.com}
+  - {name: z, via: [a, b], allow_recipients: "*@z.org", shadow: hole}
+"""
+
+
+def test_check_says_how_each_route_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By split, by ramp as it is today, past a staging guard, with a shadow."""
+    assert exits.OK == main(["check", write(tmp_path / "relay.yaml", ROUTES)])
+    assert [
+        "  route  x  split by recipient: a 80 %, b 20 %, then a, b; staging guard: only *@x.org, qa@*, others to hole",
+        "  route  y  ramp by sender: a 100 %, b 0 %; staging guard: all mail to qa@example.com",
+        "  route  z  via a, b; staging guard: only *@z.org, others refused; shadow hole",
+    ] == [line for line in capsys.readouterr().out.splitlines() if line.startswith("  route")]
+
+
+def test_check_runs_the_tests_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each that fails is a mistake, with its line and why; exit 78, also with --json. Other commands do not run them."""
+    path = write(tmp_path / "relay.yaml", ROUTES + "tests:\n  - {from: x@example.com, to: y@y.org, expect: a, route: y}\n")
+    assert exits.OK == main(["check", path])
+    assert "  tests  1 passed" == capsys.readouterr().out.splitlines()[-1]
+    wrong = "  - {from: x@example.com, to: y@y.org, expect: b}\n"
+    path = write(tmp_path / "relay.yaml", ROUTES + f"tests:\n{wrong}{wrong}")
+    assert exits.CONFIG == main(["check", path])
+    said = capsys.readouterr().err.splitlines()
+    assert f"{path}:10:48: tests.0.expect: expected b; for y@y.org it is a, by route y" == said[0]
+    assert "     = not x: to: y@y.org is not *@x.org" in said
+    assert "     = y takes it; a by sender: a 100 %, b 0 %" in said
+    assert exits.CONFIG == main(["check", path, "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["error", "error"] == [line["level"] for line in found]
+    assert all("expected b; for y@y.org it is a" in line["text"] for line in found)
+    assert exits.OK == main(["config", "show", "-c", path])
+
+
 def test_a_warning_fails_only_a_strict_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Mail that goes nowhere is allowed, and said."""
     path = write(tmp_path / "relay.yaml", "providers: {capture: {}}\n")

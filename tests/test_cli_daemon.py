@@ -7,20 +7,21 @@ import dataclasses
 import json
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from relay.budgets import Usage
 from relay.cli import door, exits, offline
 from relay.cli.main import main
 from relay.cli.verbs import trial
 from relay.config import AdminConfig
-from relay.delivery import ProviderStatus
 from relay.errors import SpoolError
 from relay.model import Outcome, State, Verdict
 from relay.spool.base import Recorded
 from tests.commands import Relay, configuration, write
-from tests.served import DEFERRED, NOW, SENT
+from tests.served import DEFERRED, NOW, SENT, Provider, Ramp, Shadow
 
 pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
 
@@ -28,8 +29,8 @@ pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
 async def test_status_in_words(relay: Relay) -> None:
     """Accepting, listeners, providers with their trouble, the queue."""
     relay.served.providers = [
-        ProviderStatus("ses", "paused", "535 5.7.8 no", "check username and password", NOW - 5, NOW + 60, 2, 1),
-        ProviderStatus("b", "up", "", "", 0, 0, 0, 0),
+        Provider("ses", "paused", "535 5.7.8 no", "check username and password", NOW - 5, NOW + 60, 2, 1),
+        Provider("b", "up", "", "", 0, 0, 0, 0),
     ]
     await relay.served.store("a@example.net", "b@example.net")
     printed = await relay("status")
@@ -44,11 +45,40 @@ async def test_status_in_words(relay: Relay) -> None:
     assert lines[-1].startswith("1 in the queue; oldest: active ")
 
 
+async def test_status_tells_budgets_ramps_and_shadows(relay: Relay) -> None:
+    """An admin's pause with its end, a first finding, what is spent, shares and steps back, what shadows showed."""
+    relay.served.providers = [
+        Provider("ses", "paused", "moving to b", since=time.time() - 720, by_admin=True, waiting=2),
+        Provider("b", suspect="401 no", usage=[Usage("14/s", 3, 14, None, "recipients"), Usage("daily", 200, 200, NOW, "messages")]),
+    ]
+    relay.served.ramps = [Ramp("default", {"ses": 0.5, "b": 0.5}), Ramp("late", {"b": 1.0}, NOW, 90_000.0)]
+    relay.served.shadows = [Shadow("default", "mailtrap", 1_234)]
+    lines = (await relay("status")).out.splitlines()
+    at = lines.index("ses       paused          0        2")
+    assert [
+        "    for 12m, until it is resumed",
+        "    paused by an admin: moving to b",
+        "    to end it: relay provider resume ses",
+        "b         up              0        0",
+        "    suspect: one message met: 401 no; one more pauses it",
+        "    budget 14/s: 3 of 14 recipients",
+        "    budget daily: 200 of 200 messages, used up until 2026-11-20 17:57:01",
+        "",
+        "ramp of route default: ses 50 %, b 50 %",
+        "ramp of route late: b 100 %; ends 2026-11-20 17:57:01",
+        "    stepped back, 1d behind its dates",
+        "",
+        "shadow mailtrap of route default: 1,234 as they are, 0 with losses, 0 refused, 0 failed",
+        "",
+        "the queue is empty",
+    ] == lines[at + 1 :]
+
+
 async def test_a_probe_time_that_is_over(relay: Relay) -> None:
     """With nobody waiting the next message is the probe; with somebody it goes any moment."""
     relay.served.providers = [
-        ProviderStatus("ses", "paused", "535 no", "", NOW - 60, 1000.0, 0, 0),
-        ProviderStatus("b", "paused", "535 no", "", NOW - 60, 1000.0, 1, 0),
+        Provider("ses", "paused", "535 no", "", NOW - 60, 1000.0, 0, 0),
+        Provider("b", "paused", "535 no", "", NOW - 60, 1000.0, 1, 0),
     ]
     lines = (await relay("status")).out.splitlines()
     assert ["the next message tries it", "next try 1970-01-01 00:16:40"] == [
@@ -151,7 +181,7 @@ async def test_a_test_message_that_waits_for_a_paused_provider(
 ) -> None:
     """It ends at once, with the reason of the pause and the mend, if that is of this pause: nothing would change by waiting."""
     monkeypatch.setattr(trial, "POLL", 0.01)
-    relay.served.providers = [ProviderStatus("postmark", "paused", reason, mend, NOW, NOW + 60, 1, 0)]
+    relay.served.providers = [Provider("postmark", "paused", reason, mend, NOW, NOW + 60, 1, 0)]
     delivery = asyncio.create_task(set_aside(relay, waits))
     printed = await relay("test", "me@example.net", "--wait")
     await delivery
@@ -160,12 +190,12 @@ async def test_a_test_message_that_waits_for_a_paused_provider(
     assert printed.err.startswith(f"relay: not sent: {waits} is paused; the message waits in the queue until that is over: relay log 687E")
 
 
-@pytest.mark.parametrize("waits", ["postmark", "postmark line"])
+@pytest.mark.parametrize("waits", ["postmark", "postmark line default"])
 async def test_a_test_message_that_waits_a_little(relay: Relay, monkeypatch: pytest.MonkeyPatch, waits: str) -> None:
     """A provider that is slowed down or busy goes on by itself: it is said once, and patience has its time."""
     monkeypatch.setattr(trial, "POLL", 0.01)
     monkeypatch.setattr(trial, "WAIT", 0.3)
-    relay.served.providers = [ProviderStatus("postmark", "throttled", "429 slow down", "", NOW, NOW + 60, 1, 0)]
+    relay.served.providers = [Provider("postmark", "throttled", "429 slow down", "", NOW, NOW + 60, 1, 0)]
     delivery = asyncio.create_task(set_aside(relay, waits))
     printed = await relay("test", "me@example.net", "--wait")
     await delivery

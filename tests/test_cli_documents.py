@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from relay.cli import exits
+from relay.cli import door, exits
 from relay.cli.main import VERBS, main
 from relay.daemon import hints
 from relay.users import set_password
@@ -47,3 +48,28 @@ def test_the_first_mail_of_the_readme_is_the_one_that_is_printed() -> None:
     printed = hints(Path("/x"), [("local", "127.0.0.1:1025")], ["unix:/x/admin.sock", "127.0.0.1:8025"], ".venv/bin/relay")
     readme = (ROOT / "README.md").read_text()
     assert [True, True] == [line.partition(":")[2].strip() in readme for line in printed[2:]]
+
+
+OPERATE = (ROOT / "docs" / "operate.md").read_text()
+SHOWN = [
+    (typed, text)
+    for title in ("Why does a mail go there?", "Move a route to another provider")
+    for typed, text in re.findall(r"```\n\$ ([^\n]*)\n(.*?)```", OPERATE.partition(f"## {title}\n")[2].partition("\n## ")[0], re.DOTALL)
+]
+FILES = {typed.removeprefix("cat "): text for typed, text in SHOWN if typed.startswith("cat ")}
+
+
+@pytest.mark.parametrize(("typed", "shown"), [pair for pair in SHOWN if pair[0].startswith("relay ")], ids=lambda text: text[:40])
+def test_the_examples_of_routes(
+    typed: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/operate.md shows what is really printed, but for what a daemon says."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        write(tmp_path / name, text)
+    monkeypatch.setattr(door.Live, "reachable", lambda _: False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: (print(f"{question}y"), "y")[1])
+    assert exits.OK == main(shlex.split(typed)[1:])
+    printed = re.sub(r"the daemon is not running.*", "reloaded: route shop changed", capsys.readouterr().out)
+    assert shown == printed

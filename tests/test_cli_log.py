@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from relay.cli import exits
-from relay.delivery import ProviderStatus
 from relay.model import Outcome, State, Verdict
 from relay.spool.base import Recorded
 from tests.commands import Printed, Relay, configuration
-from tests.served import MAIL, NOW, SENT
+from tests.served import MAIL, NOW, SENT, Provider
 
 pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
 
@@ -44,7 +43,7 @@ async def test_the_story_of_a_message(relay: Relay) -> None:
 
 async def test_who_waits_for_a_paused_provider(relay: Relay) -> None:
     """List and story say for whom, why and until when; the reason is the provider's where the recipient has none."""
-    relay.served.providers = [ProviderStatus("postmark", "paused", "401 10 BadToken: no", "", NOW, NOW + 60, 1, 0)]
+    relay.served.providers = [Provider("postmark", "paused", "401 10 BadToken: no", "", NOW, NOW + 60, 1, 0)]
     entry = await relay.served.store("a@example.net")
     await relay.served.spool.claim(NOW, 10, 60)
     await relay.served.spool.wait(entry.queue_id, ["a@example.net"], "postmark", NOW + 5 * 86400, "postmark", "default")

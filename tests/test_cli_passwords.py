@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from relay.cli import exits
 from relay.cli.main import main
 from relay.transports import presets
-from relay.users import Users
+from relay.users import Users, shown
 from tests.commands import write
 
 pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
@@ -99,6 +100,100 @@ def test_a_password_needs_a_terminal_or_a_line(tmp_path: Path, monkeypatch: pyte
     for name, file, code in (("a:b", users[1], exits.DATA), ("app1", "/no/such/users", exits.NO_INPUT)):
         monkeypatch.setattr(sys, "stdin", io.StringIO("fake-password\n"))
         assert code == main(["passwd", name, "--stdin", "--users", file])
+
+
+TOKEN = "8e5d2f1a-0c3b-4e7f-9a1b-2c3d4e5f6071"  # of the form of Postmark's server tokens
+
+
+async def test_an_identity_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It stays with the next password, and tells users of one name apart."""
+    users = ["--users", str(tmp_path / "users")]
+    for more, password, printed in (
+        (["--identity", "shop"], "first", "shop added"),
+        ([], "second", "shop has a new password"),
+        (["--identity", "news"], "third", "news added"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{password}\n"))
+        assert exits.OK == main(["passwd", "apikey", "--stdin", *more, *users])
+        assert (f"{users[1]}: {printed}\n", "") == capsys.readouterr()
+    file = Users(tmp_path / "users")
+    assert ["shop", "news"] == [await file.verify("apikey", password) for password in ("second", "third")]
+    for how in (["--delete"], []):
+        assert exits.DATA == main(["passwd", "apikey", *how, *users])
+        assert "apikey is several users: say which by --identity: shop, news" in capsys.readouterr().err
+    assert exits.OK == main(["passwd", "apikey", "--delete", "--identity", "news", *users])
+    assert f"{users[1]}: news removed\n" == capsys.readouterr().out
+    assert exits.NO_INPUT == main(["passwd", "apikey", "--delete", "--identity", "news", *users])
+    assert "there is no user news" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("at_terminal", [True, False])
+async def test_a_name_that_is_a_secret_is_asked_for(
+    at_terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Like the password, and it is printed nowhere: name first, then password."""
+    users = ["--users", str(tmp_path / "users")]
+
+    def run(*arguments: str, typed: Sequence[str]) -> tuple[int, str, str]:
+        stdin = [] if at_terminal or "--delete" in arguments else ["--stdin"]
+        if at_terminal:
+            typing(monkeypatch, *(one for one in typed for _ in range(2)))
+        else:
+            monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{one}\n" for one in typed)))
+        code = main(["passwd", "-", *arguments, *stdin, *users])
+        return (code, *capsys.readouterr())
+
+    assert (exits.OK, f"{users[1]}: shop added\n", "") == run("--identity", "shop", typed=[TOKEN, "first"])
+    assert (exits.OK, f"{users[1]}: shop has a new password\n", "") == run(typed=[TOKEN, TOKEN])
+    assert "shop" == await Users(tmp_path / "users").verify(TOKEN, TOKEN)
+    assert (exits.OK, f"{users[1]}: shop removed\n", "") == run("--delete", typed=[TOKEN])
+    code, out, err = run("--delete", typed=[TOKEN])
+    assert (exits.NO_INPUT, "") == (code, out)
+    assert "there is no such user" in err
+    code, out, err = run(typed=["my-secret-name", "x"])
+    assert (exits.USAGE, "") == (code, out)
+    assert "a name that is a secret needs another one, for the log and for routes: --identity ID" in err
+    code, out, err = run(typed=[TOKEN, "x"])
+    assert (exits.OK, f"{users[1]}: {shown(TOKEN)} added\n") == (code, out)
+    assert f"relay: the log and routes know this user as {shown(TOKEN)}; to give it a name there: relay passwd --identity ID -\n" == err
+    assert (exits.OK, f"{users[1]}: shop has a new password\n", "") == run("--identity", "shop", typed=[TOKEN, "x"])
+
+
+async def test_a_secret_name_that_nobody_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As an argument it is taken, and what to do about it is said without showing it again; an access key is no secret."""
+    users = ["--stdin", "--users", str(tmp_path / "users")]
+
+    def run(*arguments: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("fake-password\n"))
+        assert exits.OK == main(["passwd", *arguments, *users])
+        return capsys.readouterr()
+
+    history = "relay: this name looks like a secret, and the shell may have kept it: delete it from its history\n"
+    advice = "relay: the log and routes know this user as {}; to give it a name there: relay passwd --identity ID {}\n"
+    assert (f"{users[2]}: {shown(TOKEN)} added\n", advice.format(shown(TOKEN), "-") + history) == run(TOKEN)
+    assert (f"{users[2]}: shop has a new password\n", history) == run(TOKEN, "--identity", "shop")
+    key = "AKIAFAKEFAKEFAKEFAKE"
+    assert (f"{users[2]}: {key} added\n", advice.format(key, key)) == run(key)
+    assert (f"{users[2]}: clinic has a new password\n", "") == run(key, "--identity", "clinic")
+    assert (f"{users[2]}: apikey added\n", "") == run("apikey")
+
+
+def test_what_cannot_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a terminal nor a line: nothing is done."""
+    users = ["--users", str(tmp_path / "users")]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert exits.USAGE == main(["passwd", "-", "--identity", "shop", *users])
+    assert "a user name is asked for at a terminal; --stdin reads it" in capsys.readouterr().err
+    assert exits.USAGE == main(["passwd", "-", "--identity", "shop", "--stdin", *users])
+    assert "standard input holds no user name" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{TOKEN}\n"))
+    assert exits.USAGE == main(["passwd", "-", "--identity", "shop", "--stdin", *users])
+    assert "standard input holds no password" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("fake-password\n"))
+    assert exits.DATA == main(["passwd", "apikey", "--identity", TOKEN, "--stdin", *users])
+    assert TOKEN not in (said := capsys.readouterr().err)
+    assert "an identity is for everybody to see" in said
+    assert [] == list(tmp_path.iterdir())
 
 
 SES_SECRET = "FAKESECRETACCESSKEYforTests0000000000000"

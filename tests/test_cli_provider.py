@@ -1,4 +1,4 @@
-"""`relay provider list` and `relay provider test`, with real servers in the providers' place."""
+"""`relay provider list`, `test`, `pause` and `resume`, with real servers in the providers' place."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
+from relay.budgets import Usage
 from relay.cli import absent, exits, providers
 from relay.cli.main import main
 from relay.cli.show import Paint
 from relay.cli.verbs import provider
 from relay.config import load
-from relay.delivery import ProviderStatus
+from relay.errors import SpoolError
 from tests.commands import Relay, write
-from tests.served import NOW
+from tests.served import NOW, Provider, Ramp, Shadow
 from tests.servers import Act, HttpServer, Request, Response, SmtpServer, ca_file, server_tls
 
 CANARY = "canary-5ecret-0123456789"
@@ -104,6 +105,13 @@ def test_a_list_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "mend": None,
         "waiting": None,
         "active": None,
+        "since": None,
+        "until": None,
+        "by_admin": None,
+        "suspect": None,
+        "usage": None,
+        "ramps": None,
+        "shadows": None,
     } == found["mock"]
     assert [["api", "smtp"], ["api"], ["capture"]] == [[way["by"] for way in found[name]["ways"]] for name in ("postmark", "ses", "keep")]
     assert (True, ["newsletter", "default"]) == (found["keep"]["bounces"], found["postmark"]["routes"])
@@ -131,15 +139,18 @@ def test_where_each_api_is(section: str, urls: list[str], tmp_path: Path, capsys
 async def test_a_list_beside_a_daemon(relay: Relay) -> None:
     """How each fares, in the daemon's words; one that a reload has not brought yet is told apart."""
     relay.served.providers = [
-        ProviderStatus("ses", "paused", "401 no", "mend it", NOW - 5, NOW + 60, 214, 0),
-        ProviderStatus("keep", "up", "", "", 0, 0, 0, 2),
+        Provider("ses", "paused", "401 no", "mend it", NOW - 5, NOW + 60, 214, 0),
+        Provider("keep", "up", "", "", 0, 0, 0, 2),
     ]
     write(relay.config, f"{CONFIG}admin: {{listen: unix:{relay.served.unix}}}\n")
     printed = await relay("provider", "list")
     assert (exits.OK, "") == (printed.code, printed.err)
     lines = printed.out.splitlines()
     at = lines.index("ses        ses       auto     paused         214  newsletter")
-    assert "    401 no" == lines[at + 1]
+    assert ["next try 2026-11-20 17:58:01", "    401 no", "    to mend it: mend it"] == [
+        lines[at + 1].partition(", ")[2],
+        *lines[at + 2 : at + 4],
+    ]
     assert "keep       capture   capture  up               0  none" in lines
     assert "mock       postmark  auto     new              0  none" in lines
     assert "    the daemon does not know it yet: relay reload" in lines
@@ -165,6 +176,109 @@ def test_a_list_without_a_configuration(capsys: pytest.CaptureFixture[str]) -> N
         assert f"name one: relay provider {verb} -c FILE" in capsys.readouterr().err
     assert exits.OK == main(["provider", "list", "--dev"])
     assert "capture   capture  capture" in capsys.readouterr().out
+
+
+async def test_a_list_tells_budgets_ramps_and_shadows(relay: Relay) -> None:
+    """What the daemon knows of each stands below it: why it is paused, what is spent, its share, what a shadow showed."""
+    relay.served.providers = [
+        Provider(
+            "ses", suspect="403 no", usage=[Usage("daily", 200, 50_000, None, "recipients"), Usage("learned", 90, 95, NOW, "messages")]
+        ),
+        Provider("keep", "paused", "moving", "x", NOW, 0.0, by_admin=True),
+    ]
+    relay.served.ramps = [Ramp("default", {"ses": 0.71, "postmark": 0.29}, NOW, 7200.0, NOW, "postmark refused 10 %")]
+    relay.served.shadows = [Shadow("default", "keep", 5, 1, 2, 0, "687E7641C64007: no header X-A")]
+    write(relay.config, f"{CONFIG}admin: {{listen: unix:{relay.served.unix}}}\n")
+    lines = (await relay("provider", "list", "ses", "keep")).out.splitlines()
+    assert [
+        "    suspect: one message met: 403 no; one more pauses it",
+        "    budget daily: 200 of 50,000 recipients",
+        "    pace learned from its refusals: 95 messages in 10 s, until 2026-11-20 17:57:01",
+        "    ramp of route default: ses 71 %, postmark 29 %; ends 2026-11-20 17:57:01",
+        "    stepped back, 2h behind its dates, rests until 2026-11-20 17:57:01: postmark refused 10 %",
+    ] == lines[2:7]
+    at = next(number for number, line in enumerate(lines) if line.startswith("keep"))
+    assert [
+        "    paused by an admin: moving",
+        "    to end it: relay provider resume keep",
+        "    shadow keep of route default: 5 as they are, 1 with losses, 2 refused, 0 failed",
+        "    last: 687E7641C64007: no header X-A",
+    ] == lines[at + 2 : at + 6]
+    found = {one["name"]: one for one in await relay.json("provider", "list")}
+    assert (True, 1, 1) == (found["keep"]["by_admin"], len(found["keep"]["shadows"]), len(found["ses"]["ramps"]))
+
+
+# pause and resume
+
+
+async def test_a_provider_is_left_alone_until_it_is_resumed(relay: Relay) -> None:
+    """Each answer names the next step; to say it twice is no error."""
+    relay.served.providers = [Provider("ses"), Provider("b")]
+    printed = await relay("provider", "pause", "ses", "--why", "invoice is late")
+    assert (exits.OK, "") == (printed.code, printed.err)
+    assert [
+        "ses is paused by an admin: invoice is late; 0 recipients wait for it",
+        "new mail goes to the next provider of its route, or waits where there is none",
+        "to move what waits: relay queue reroute --provider ses --via NAME",
+        "to end the pause: relay provider resume ses",
+    ] == printed.out.splitlines()
+    assert (await relay("provider", "pause", "ses")).out.startswith("ses was already paused by an admin; 0 recipients wait")
+    assert "ses resumed: what waits for it goes\n" == (await relay("provider", "resume", "ses")).out
+    assert "ses was not paused\n" == (await relay("provider", "resume", "ses")).out
+
+
+async def test_a_pause_tells_what_is_under_way(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts are not cut off."""
+
+    async def pause(name: str, why: str) -> None:
+        relay.served.providers = [Provider("ses", "paused", why, active=2, waiting=1, by_admin=True)]
+
+    relay.served.providers = [Provider("ses")]
+    monkeypatch.setattr(relay.served, "pause", pause)
+    lines = (await relay("provider", "pause", "ses")).out.splitlines()
+    assert ["ses is paused by an admin; 1 recipient waits for it", "2 attempts are under way, which end as they began"] == lines[:2]
+
+
+async def test_a_resumed_provider_may_be_in_trouble_again(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is told, in its own words."""
+
+    async def resume(name: str) -> None:
+        relay.served.providers = [Provider("ses", "throttled", "429 slow down")]
+
+    relay.served.providers = [Provider("ses", "paused", "401 no")]
+    monkeypatch.setattr(relay.served, "resume", resume)
+    assert ["ses resumed: what waits for it goes", "    it is throttled: 429 slow down"] == (
+        await relay("provider", "resume", "ses")
+    ).out.splitlines()
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+async def test_a_pause_wants_a_provider_and_a_daemon(relay: Relay, verb: str) -> None:
+    """A name that was typed wrong is 64 with a guess; without the daemon nothing can be done, which is 69."""
+    relay.served.providers = [Provider("postmark"), Provider("ses")]
+    printed = await relay("provider", verb, "postmrak")
+    assert (exits.USAGE, 'relay: no provider is named "postmrak" (did you mean "postmark"?); configured: postmark, ses\n') == (
+        printed.code,
+        printed.err,
+    )
+    assert exits.USAGE == (await relay("provider", "pause", "ses", "--why", "two\nlines")).code
+    await relay.served.admin.stop()
+    await relay.served.store("a@example.net")
+    printed = await relay("provider", verb, "ses")
+    assert exits.UNAVAILABLE == printed.code
+    assert "only the daemon can do that. Start it: relay serve" in printed.err
+
+
+async def test_trouble_of_the_spool_is_no_wrong_name(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause that cannot be kept is 75."""
+
+    async def pause(name: str, why: str) -> None:
+        raise SpoolError("disk trouble")
+
+    relay.served.providers = [Provider("ses")]
+    monkeypatch.setattr(relay.served, "pause", pause)
+    printed = await relay("provider", "pause", "ses")
+    assert (exits.TRY_LATER, "relay: disk trouble\n") == (printed.code, printed.err)
 
 
 # test
@@ -442,10 +556,16 @@ def test_colours_of_a_list() -> None:
         "no_delivery": "is a sandbox",
         "ways": [],
         "routes": [],
-        "reason": None,
+        "reason": "",
+        "mend": "",
         "waiting": 0,
         "state": "paused",
+        "by_admin": False,
+        "suspect": "",
+        "usage": [],
+        "ramps": [],
+        "shadows": [],
     }
-    _, line, sandbox = providers.listing([shown], Paint(True))
+    _, line, sandbox = providers.listing([shown], NOW, Paint(True))
     assert "\033[31mpaused   \033[0m" in line
     assert "    is a sandbox" == sandbox

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
-from relay.cli import door, exits
-from relay.model import Outcome, State, Verdict
-from relay.spool.base import Recorded
+from relay.cli import door, exits, progress
+from relay.errors import SpoolError
+from relay.model import State
+from relay.spool.base import Changed
 from tests.commands import Relay
-from tests.served import DEFERRED, MAIL, NOW, SENT
+from tests.served import DEFERRED, MAIL, NOW, SENT, UNKNOWN, Provider
 
 pytestmark = pytest.mark.usefixtures("nothing_of_this_host")
 
@@ -133,9 +137,6 @@ async def test_what_is_under_way_is_not_deleted(relay: Relay) -> None:
     assert "0 recipients deleted; 1 under way just now\n" == printed.out
 
 
-UNKNOWN = Recorded(Outcome(Verdict.UNKNOWN, "4.4.2", "no answer", "mx[192.0.2.1]:25"), State.HELD)
-
-
 async def test_a_release_that_may_deliver_twice_asks(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts those that may have been delivered already, and only those that are meant; without a terminal it wants --yes."""
     entry = await relay.served.store("a@example.net", "b@example.net")
@@ -214,3 +215,157 @@ async def test_hold_and_release(relay: Relay) -> None:
     assert exits.USAGE == (await relay("queue", "hold")).code == (await relay("queue", "release")).code
     assert "1 recipient released\n" == (await relay("queue", "release", entry.queue_id)).out
     assert [] == await relay.json("queue", "--state", "hold")
+
+
+async def test_a_reroute_asks(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question names the providers in their order; --yes does not ask; what may have been delivered is counted, with the option."""
+    relay.served.providers = [Provider("ses"), Provider("postmark")]
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    await relay.served.attempt(entry, "a@example.net", replace(UNKNOWN, state=State.QUEUED))
+    printed = await relay("queue", "reroute", "--to", "*@example.net", "--via", "postmark,ses")
+    assert exits.USAGE == printed.code
+    assert [
+        "relay: reroute 2 recipients to postmark and, where that cannot, ses, whatever their routes say?",
+        "Answer at a terminal, or say --yes",
+    ] == printed.err.splitlines()
+    printed = await relay("queue", "reroute", entry.queue_id, "--via", "postmark, ses", "--yes")
+    assert "1 recipient rerouted; 1 may have been delivered already: --even-if-maybe-sent\n" == printed.out
+    assert ["    fixed to postmark, ses, whatever the route says"] == [
+        line for line in (await relay("queue", "show", entry.queue_id)).out.splitlines() if "fixed" in line
+    ]
+    asked: list[str] = []
+
+    def no(question: str) -> str:
+        asked.append(question)
+        return "n"
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", no)
+    assert "relay: nothing was done\n" == (await relay("queue", "reroute", "--all", "--via", "ses", "--even-if-maybe-sent")).err
+    assert "nothing was done" in (await relay("queue", "reroute", "--all", "--by-routes")).err
+    assert [
+        "reroute 2 recipients to ses, whatever their routes say? Who may have been delivered already may get the mail twice. [y/N] ",
+        "reroute 2 recipients by their routes again? [y/N] ",
+    ] == asked
+    printed = await relay("queue", "reroute", "--all", "--via", "ses", "--even-if-maybe-sent", "--yes")
+    assert "2 recipients rerouted\n" == printed.out
+    assert "  fixed to ses, whatever the routes say" in (await relay("queue", "show", entry.queue_id)).out.splitlines()
+    assert "2 recipients rerouted\n" == (await relay("queue", "reroute", "--all", "--by-routes", "--yes")).out
+
+
+async def test_a_reroute_to_a_provider_that_is_not_there(relay: Relay) -> None:
+    """64 with a guess, before anybody is asked, and nothing is changed."""
+    relay.served.providers = [Provider("ses"), Provider("postmark")]
+    entry = await relay.served.store("a@example.net")
+    printed = await relay("queue", "reroute", "--all", "--via", "postmrak")
+    assert (exits.USAGE, 'relay: no provider is named "postmrak" (did you mean "postmark"?); configured: ses, postmark\n') == (
+        printed.code,
+        printed.err,
+    )
+    assert entry == await relay.served.spool.entry(entry.queue_id)
+
+
+async def test_a_reroute_to_nobody_says_so(relay: Relay) -> None:
+    """A sandbox takes mail and delivers none: who is asked knows."""
+    relay.served.providers, relay.served.sandboxes = [Provider("ses"), Provider("keep")], {"keep"}
+    await relay.served.store("a@example.net")
+    printed = await relay("queue", "reroute", "--all", "--via", "ses,keep")
+    assert printed.err.splitlines()[0].endswith(", whatever their routes say? What goes to keep is delivered to nobody.")
+
+
+async def test_a_bounce_asks_and_tells_why(relay: Relay) -> None:
+    """The reason is part of the story."""
+    entry = await relay.served.store("a@example.net")
+    printed = await relay("queue", "bounce", "--all", "--why", "that list was old")
+    assert (exits.USAGE, "relay: bounce 1 recipient? They get no mail, and their senders are told so.") == (
+        printed.code,
+        printed.err.splitlines()[0],
+    )
+    assert "1 recipient bounced\n" == (await relay("queue", "bounce", entry.queue_id, "--why", "that list was old", "--yes")).out
+    assert "given up by an admin: that list was old (dsn 5.7.0)" in (await relay("log", entry.queue_id)).out
+
+
+async def test_what_is_under_way_is_neither_held_nor_tried_twice(relay: Relay) -> None:
+    """It is left, and counted."""
+    await relay.served.store("a@example.net")
+    await relay.served.spool.claim(NOW, 10, 60)
+    assert "0 recipients held; 1 under way just now\n" == (await relay("queue", "hold", "--all")).out
+    assert "0 recipients due now; 1 under way just now\n" == (await relay("queue", "retry")).out
+
+
+async def test_several_ids_are_one_answer(relay: Relay) -> None:
+    """Each is a call of its own; the numbers are added."""
+    ids = [(await relay.served.store("a@example.net", "b@example.net")).queue_id for _ in range(3)]
+    assert "4 recipients held\n" == (await relay("queue", "hold", *ids[:2])).out
+
+
+async def test_ctrl_c_stops_between_chunks(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """130, and how far it came."""
+    ids = [(await relay.served.store("a@example.net")).queue_id for _ in range(3)]
+    gate = asyncio.Event()
+
+    async def each(*_: object) -> AsyncIterator[Sequence[Changed]]:
+        yield [Changed(ids[0], 1)]
+        await gate.wait()
+        yield [Changed(ids[1], 1)]
+        raise AssertionError("nobody is there who wants more")
+
+    @contextlib.contextmanager
+    def shown(what: str) -> Iterator[Callable[[int, int], None]]:
+        def tell(done: int, of: int) -> None:
+            if done:
+                raise KeyboardInterrupt
+
+        yield tell
+
+    monkeypatch.setattr(relay.served.spool, "each", each)
+    monkeypatch.setattr(progress, "shown", shown)
+    printed = await relay("queue", "hold", "--all")
+    assert (exits.INTERRUPTED, "relay: stopped: at least 1 of 3 recipients held; to go on, say it again\n") == (printed.code, printed.err)
+    acting = relay.served.admin._api._acting
+    async with asyncio.timeout(10):
+        while not all(work._stopping for work in acting._under_way.values()):
+            await asyncio.to_thread(lambda: None)
+        gate.set()
+        await acting.ended()
+    assert 2 == len(relay.served.journal.found("put_on_hold"))
+
+
+@pytest.mark.parametrize(("error", "why"), [(SpoolError("disk trouble"), "disk trouble"), (None, "the daemon went away in the middle")])
+async def test_a_change_that_ends_in_the_middle(relay: Relay, monkeypatch: pytest.MonkeyPatch, error: Exception | None, why: str) -> None:
+    """75, why, and how far it came; so also where the daemon stops."""
+    entry = await relay.served.store("a@example.net", "b@example.net")
+    stopping: list[asyncio.Task[None]] = []
+
+    async def each(*_: object) -> AsyncIterator[Sequence[Changed]]:
+        yield [Changed(entry.queue_id, 1)]
+        if error:
+            raise error
+        stopping.append(asyncio.create_task(relay.served.admin.stop()))
+        [work] = relay.served.admin._api._acting._under_way.values()
+        while not work._stopping:  # the task has its turn
+            await asyncio.to_thread(lambda: None)
+        yield []
+
+    monkeypatch.setattr(relay.served.spool, "each", each)
+    printed = await relay("queue", "hold", "--all")
+    assert (exits.TRY_LATER, f"relay: {why}; at least 1 of 2 recipients held\n") == (printed.code, printed.err)
+    await asyncio.gather(*stopping)
+
+
+def test_a_bar_is_for_a_terminal_and_for_what_takes_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing in a pipe, nothing in the first second; then how many of how many, on standard error."""
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with progress.shown("hold") as tell:
+        tell(1, 5)
+    assert ("", "") == capsys.readouterr()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress.shown("hold") as tell:
+        tell(1, 5)
+        tell(7, 5)
+    printed = capsys.readouterr()
+    assert ("", True, True) == (printed.out, "hold" in printed.err, "7/7" in printed.err)
+    monkeypatch.setattr(progress, "PATIENCE", 1e9)
+    with progress.shown("hold") as tell:
+        tell(1, 5)
+    assert ("", "") == capsys.readouterr()

@@ -106,8 +106,8 @@ def test_a_story_shows_what_is_special() -> None:
         "via": ["ses"],
         "finished_time": "2026-11-20T17:57:02.250Z",
         "recipients": [
-            {"address": "a", "state": "queued", "attempts": 0, "delay_reason": "", "expires": None},
-            {"address": "b", "state": "held", "attempts": 0, "delay_reason": "x", "expires": None},
+            {"address": "a", "state": "queued", "attempts": 0, "delay_reason": "", "expires": None, "via": ["ses"]},
+            {"address": "b", "state": "held", "attempts": 0, "delay_reason": "x", "expires": None, "via": ["ses"]},
         ],
     }
     step = {"recipient": "b", "route": "", "provider": "", "verdict": "RETRY", "state": "held", "time": entry["finished_time"]}

@@ -19,12 +19,14 @@ from relay.config import marks, values
 from relay.config.model import Root
 from relay.config.problems import Report
 from relay.config.providers import PROVIDERS
+from relay.config.rules import CaseConfig, MatchConfig, RampConfig, RouteConfig, StepBackConfig
 from relay.config.section import keys_of
 from relay.errors import ConfigError
 from tests.configs import POSTMARK, problems_of, written
 from tests.servers import ca_file
 
 CANARY = "canary-secret-0000"
+TOKEN = "00000000-0000-4000-8000-00000000cafe"  # of a provider whose token is the name to log in with
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,10 @@ def _mistakes() -> dict[str, tuple[str, str]]:
 
 
 MISTAKES = _mistakes()
-HIDDEN = {"token stuck to its key": 2}  # a misspelling that also leaves a key missing
+MORE = {
+    **dict.fromkeys(("token stuck to its key", "ramp with an end"), 2),  # a misspelling that also leaves a key missing
+    "three ways": 2,
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -73,7 +78,7 @@ def test_a_mistake_is_placed_shown_and_mended(write: Callable[[str], Path], name
     text, answer = MISTAKES[name]
     found = problems_of(write(text), TOKEN_X="x", EMPTY="", LINES="a\nb")
     assert answer == "\n\n".join(f"relay.yaml:{problem}" for problem in found)
-    assert HIDDEN.get(name, 1) == len(found)
+    assert MORE.get(name, 1) == len(found)
 
 
 ODD = {
@@ -329,6 +334,7 @@ PLACES = [
     f"providers:\n  smarthost: {{tpye: smtp, pass: {CANARY}}}\n",
     f"provider:\n  postmark: {CANARY}\n",
     "providers: {mailtrap: {token: x, batch: '${env:CANARY}', limits: '${env:CANARY}', streams: '${env:CANARY}'}}\n",
+    POSTMARK + f"senders: {{users: {{{TOKEN}: '*@x'}}}}\nroutes: [{{name: a, match: {{user: {TOKEN}}}, via: postmark}}]\n",
     POSTMARK + "log: '${env:CANARY}'\nsenders: '*@${env:CANARY}'\nqueue: '/${env:CANARY}'\n",
 ]
 
@@ -338,6 +344,7 @@ def test_no_mistake_shows_a_secret(write: Callable[[str], Path], text: str) -> N
     """Neither a secret in the file nor one that a reference stands for is printed, wherever the mistake is."""
     found = "\n".join(problems_of(write(text), CANARY=CANARY, X="x"))
     assert CANARY not in found
+    assert TOKEN not in found
     assert found
 
 
@@ -551,7 +558,7 @@ def _load_anything(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Non
     path.write_bytes(data)
     path.chmod(0o600)
     with suppress(ConfigError):
-        config.load(path, environ={"A": "x"})
+        config.load(path, environ={"A": "x"}, tests_at=0.0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -575,6 +582,32 @@ def test_any_keys_of_a_section_give_a_config_or_a_config_error(
 ) -> None:
     """Right keys with any values beside each other: no check trips over what another one has refused."""
     _load_anything(tmp_path_factory, _flow({"listen": listen, "providers": providers}).encode())
+
+
+_ROUTE_WORDS = [key for model in (RouteConfig, MatchConfig, CaseConfig) for key in keys_of(model)]
+_SOME = st.sampled_from(
+    ["a", "b", "hole", "news", "*@x", "x@y.z", "off", "100..0", "0..0", "1d", "2026-12-01", "5%", "10MB", "high", "spill"]
+)
+_BELOW_ROUTE = st.dictionaries(
+    st.sampled_from([*keys_of(RampConfig), *keys_of(StepBackConfig), "a", "b", "x", "hole"]), _SOME | _LEAVES, max_size=5
+)
+_ROUTES = st.dictionaries(st.sampled_from(_ROUTE_WORDS), _SOME | _LEAVES | _BELOW_ROUTE | st.lists(_SOME, max_size=3), max_size=8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(routes=st.lists(_ROUTES, max_size=3), tests=st.lists(_ROUTES, max_size=2), senders=_ROUTES, shares=_BELOW_ROUTE)
+def test_any_keys_of_a_route_give_a_config_or_a_config_error(
+    tmp_path_factory: pytest.TempPathFactory, routes: list[dict[str, object]], tests: object, senders: object, shares: dict[str, object]
+) -> None:
+    """Right keys with any values, also where the rest of a route is good: neither a check nor a test of the file's own trips."""
+    providers: object = {name: {"type": "smtp", "host": "mail.example.net"} for name in ("a", "b")} | {"hole": {"type": "capture"}}
+    good: list[dict[str, object]] = [
+        {"name": "x", "match": {"to": "*@x"}, **routes[0]} if routes else {"name": "x", "match": {"to": "*@x"}, "via": "a"},
+        {"name": "y", "match": {"to": "*@y"}, "ramp": {"from": "2026-12-01", "over": "1d", "a": "1..0", "b": "0..1", **shares}},
+        {"name": "z", "via": ["a", "b"]},
+    ]
+    for listed in (routes, good):
+        _load_anything(tmp_path_factory, _flow({"providers": providers, "routes": listed, "tests": tests, "senders": senders}).encode())
 
 
 @settings(max_examples=150, deadline=None)

@@ -368,7 +368,7 @@ routes:
   - {{name: patients, match: {{from: "*@clinic.example.com"}}, via: paubox}}
   - {{name: rest, via: [postmark, smarthost]}}
 """
-    warning = 'bounce.via: "smarthost" is not in the via of patients: bounces of their mail, with its header, leave by it'
+    warning = 'bounce.via: "smarthost" is no provider of patients: bounces of their mail, with its header, leave by it'
     assert [warning] == warnings_of(written(tmp_path, text + "bounce: {via: smarthost}\n"))
     assert [] == warnings_of(written(tmp_path, text + "bounce: {via: null, postmaster: null}\n"))
 
@@ -378,7 +378,7 @@ def test_a_provider_of_bounces_alone_is_used(tmp_path: Path) -> None:
     text = f"{HOSTNAME}{POSTMARK.replace('}}', '}, c: {type: capture}}')}routes: [{{name: a, via: postmark}}]\nbounce: {{via: c}}\n"
     assert [
         'bounce.via: "c" is of type capture: what goes there does not leave this host',
-        'bounce.via: "c" is not in the via of a: bounces of their mail, with its header, leave by it',
+        'bounce.via: "c" is no provider of a: bounces of their mail, with its header, leave by it',
     ] == warnings_of(written(tmp_path, text))
 
 

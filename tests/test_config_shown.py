@@ -69,14 +69,35 @@ providers:
   f: {type: ses, region: eu-west-1, access_key_id: AKIAFAKEFAKEFAKE0000, secret_access_key: "canary-0007", session_token: "canary-0008"}
   g: {type: mailtrap, token: "canary-0009", stream: sandbox, sandbox_id: 123, streams: {News-1: bulk, 2: transactional}}
   h: {type: ses, region: eu-west-1, profile: x, content_mode: simple, fips: true, dual_stack: true, tenant: t, streams: {outbound: set_1}}
-  i: {type: lowcodeapi, token: "at_canary-0010", content_mode: raw, limits: {size: 512kB}, on_loss: warn}
+  i: {type: lowcodeapi, token: "at_canary-0010", content_mode: raw, limits: {size: 512kB, rate: off, monthly: 7}, on_loss: warn}
+  j: {type: smtp, host: mail.example.net, limits: {rate: [14/s, 150/10s, 7/90s, 1/100ms], daily: 50000, count: recipients}}
+  k: {type: smtp, host: mail.example.net, limits: {rate: 1000/h}}
+  l: {type: ses, region: eu-west-1, limits: {rate: auto, daily: off, monthly: 5}}
   capture:
 routes:
   - {name: one, match: {from: "<>", header: {X-A: [a, "${env:NO}"]}, larger: 1GiB, client: 10.0.0.0/8}, via: [a, b], patience: 0s}
+  - name: two
+    match: {user: "$${x}*", directive: {stream: "b*", metadata.K: ["1"]}, smaller: 1MB, not: {to: "*@x", header_from: "*@x.org"}}
+    split: {j: 80, k: 0.000001, l: 0}
+    sticky: sender
+    fallback: [a, b]
+    overflow: spill
+    priority: low
+    allow_recipients: ["*@example.com"]
+    redirect: qa@example.com
+    shadow: d
+  - {name: three, match: {to: "*@three.org"}, ramp: {from: 2026-12-01, over: 14d, j: 100..0, k: 0..12.5}, sticky: message, capture: d}
+  - {name: four, match: {to: "*@four.org"}, ramp: {from: "2026-12-01 08:30", over: 36h, j: 1..0, k: 0..1, step_back: off}}
+  - name: five
+    match: {to: "*@five.org"}
+    ramp: {from: "2026-12-01 08:30:01", over: 36h, j: 1..0, k: 0..1, step_back: {refused: 0.5%, deferred: 33.3%, least: 7, by: 90m}}
   - {name: rest, via: [c, d, e, f, g, h, i, capture]}
-senders: {allow: ["*@example.com", "[[]*@x"]}
+senders: {allow: ["*@example.com", "[[]*@x"], users: {app: ["*@x", "<>"]}, rewrite: {"root@*": alerts@example.com, "[[]*@x": b@example.com}}
+tests:
+  - {from: "<>", to: [postmaster, "a@three.org"], expect: c, header: {X-A: "$${x}: 1", Subject: 5}, client: unix, size: 1500kB}
+  - {from: "a@example.com", to: "a@x.org", route: rest, user: app, listener: sock, header_from: b@x.org}
 queue: {retry: [1.5s, 90m, 36h], keep_bodies: 1w}
-bounce: {to: postmaster, postmaster: postmaster@example.com, via: a, delay_warning: 0s}
+bounce: {to: postmaster, postmaster: postmaster@example.com, via: a, delay_warning: 0s, alerts: true}
 admin: {listen: ["unix:/run/relay/admin.sock", "127.0.0.1:8025"], metrics: false}
 log: {level: debug, format: journald, mask: full}
 """
@@ -113,11 +134,13 @@ def test_every_default_is_shown(tmp_path: Path) -> None:
     shown = data(config.show(config.load(written(tmp_path, HOSTNAME + POSTMARK), environ={})))
     assert {"name": "local", "address": "127.0.0.1:25", "tls": "off", "max_size": "40MB"}.items() <= shown["listen"][0].items()
     assert ["ses", "postmark", "mailtrap", "relay"] == shown["listen"][0]["controls"]
-    limits, batch = {"concurrency": 10, "size": "10MiB"}, {"max": 500, "wait": "1s"}
+    budgets = {"rate": "off", "daily": "off", "monthly": "off", "count": "messages"}
+    limits, batch = {"concurrency": 10, **budgets, "size": "10MiB"}, {"max": 500, "wait": "1s"}
     expected = {"token": "[secret]", "mode": "auto", "timeout": "1m", "limits": limits, "batch": batch}
     assert expected.items() <= shown["providers"]["postmark"].items()
-    assert [{"name": "default", "via": ["postmark"], "patience": "15m"}] == shown["routes"]
-    assert {"to": "sender", "from": "mailer-daemon@relay.example.com", "delay_warning": "4h"} == shown["bounce"]
+    usual = {"sticky": "recipient", "patience": "15m", "overflow": "wait", "priority": "normal"}
+    assert [{"name": "default", "via": ["postmark"], **usual}] == shown["routes"]
+    assert {"to": "sender", "from": "mailer-daemon@relay.example.com", "delay_warning": "4h", "alerts": False} == shown["bounce"]
     assert {"level": "info", "format": "auto", "mask": "none"} == shown["log"]
     assert ["1m", "5m", "15m", "30m", "1h", "2h", "4h"] == shown["queue"]["retry"]
 
@@ -200,6 +223,15 @@ GOOD = [
     "providers: {lowcodeapi: {token: at_x, mode: api, content_mode: simple}, capture: }",
     "providers: {ses: {region: eu-west-1, streams: {a: b_c, d: '${env:Y}'}, tenant: 7, fips: true}}",
     f"{POSTMARK}listen: [{{name: a, address: '[::]:25', allow: [10.0.0.0/8, '::1'], controls: []}}]",
+    "providers: {a: {type: smtp, host: x, limits: {rate: [14/s, 600 / 1.5 m], daily: 5, monthly: '7', count: recipients}}}",
+    "providers: {ses: {region: eu-west-1, limits: {rate: off, daily: auto, monthly: off, count: '${env:C}'}}}",
+    f"{POSTMARK}routes: [{{name: a, split: {{postmark: 0.5, b: '2'}}, sticky: sender, fallback: c, overflow: spill, priority: low}}]",
+    f"{POSTMARK}routes: [{{name: a, ramp: {{from: 2026-12-01, over: 1d, postmark: 0..100, b: 1.5 .. 0, step_back: off}}}}]",
+    f"{POSTMARK}routes: [{{name: a, ramp: {{from: 2026-12-01 08:00, over: 1d, b: 0..1, step_back: {{refused: 0.5 %, least: 5}}}}}}]",
+    f"{POSTMARK}routes: [{{name: a, via: b, allow_recipients: '*@x', redirect: a@b.c, capture: null, shadow: d}}]",
+    f"{POSTMARK}routes: [{{name: a, via: b, match: {{user: a*, directive: {{tag: [a, b]}}, smaller: 1MB, not: {{header_from: '*@x'}}}}}}]",
+    f"{POSTMARK}senders: {{users: {{a: '*@x', b: ['<>']}}, rewrite: {{'root@*': a@b.c}}}}",
+    f"{POSTMARK}bounce: {{alerts: true}}\ntests: [{{from: '<>', to: [postmaster, a@b.c], route: x, header: {{Subject: 5}}, client: unix}}]",
 ]
 WRONG = {
     "": "",
@@ -228,7 +260,11 @@ WRONG = {
     "providers: {smtp: {host: x, port: 99999}}": "providers.smtp.port",
     "providers: {smtp: {host: x, timeout: 30}}": "providers.smtp.timeout",
     "providers: {smtp: {host: x, timeout: 30sec}}": "providers.smtp.timeout",
-    "providers: {smtp: {host: x, tls: none, limits: {rate: 3}}}": "providers.smtp.limits",
+    "providers: {smtp: {host: x, tls: none, limits: {rat: 3/s}}}": "providers.smtp.limits",
+    "providers: {smtp: {host: x, tls: none, limits: {rate: 3}}}": "providers.smtp.limits.rate",
+    "providers: {smtp: {host: x, tls: none, limits: {rate: auto}}}": "providers.smtp.limits.rate",
+    "providers: {smtp: {host: x, tls: none, limits: {daily: 0}}}": "providers.smtp.limits.daily",
+    "providers: {ses: {region: eu-west-1, limits: {count: mails}}}": "providers.ses.limits.count",
     "providers: {postmark: {token: a b}}": "providers.postmark.token",
     "providers: {postmark: {token: }}": "providers.postmark.token",
     f"version: 2\n{POSTMARK}": "version",
@@ -241,7 +277,21 @@ WRONG = {
     f"{POSTMARK}listen: [{{name: a, address: 25}}]": "listen.0.address",
     f"{POSTMARK}listen: [{{name: a, address: 'x:25', tls: maybe}}]": "listen.0.address listen.0.tls",
     f"{POSTMARK}routes: [{{name: a, via: postmark, match: {{from: example.com}}}}]": "routes.0.match.from",
-    f"{POSTMARK}routes: [{{name: a, via: postmark, sticky: x}}]": "routes.0",
+    f"{POSTMARK}routes: [{{name: a, via: postmark, stick: x}}]": "routes.0",
+    f"{POSTMARK}routes: [{{name: a, via: postmark, sticky: x}}]": "routes.0.sticky",
+    f"{POSTMARK}routes: [{{name: a, split: {{postmark: -1}}}}]": "routes.0.split.postmark",
+    f"{POSTMARK}routes: [{{name: a, ramp: {{from: 2026-12-01, postmark: 0..100}}}}]": "routes.0.ramp",
+    f"{POSTMARK}routes: [{{name: a, ramp: {{from: tomorrow, over: 1d, postmark: 0..100}}}}]": "routes.0.ramp.from",
+    f"{POSTMARK}routes: [{{name: a, ramp: {{from: 2026-12-01, over: 1d, postmark: 100}}}}]": "routes.0.ramp.postmark",
+    f"{POSTMARK}routes: [{{name: a, ramp: {{from: 2026-12-01, over: 1d, postmark: 0..1, step_back: no}}}}]": "routes.0.ramp.step_back",
+    f"{POSTMARK}routes: [{{name: a, ramp: {{from: 2026-12-01, over: 1d, postmark: 0..1, step_back: {{refused: 5}}}}}}]": (
+        "routes.0.ramp.step_back.refused"
+    ),
+    f"{POSTMARK}routes: [{{name: a, via: postmark, match: {{not: {{not: {{to: '*@x'}}}}}}}}]": "routes.0.match.not",
+    f"{POSTMARK}routes: [{{name: a, via: postmark, capture: [x]}}]": "routes.0.capture",
+    f"{POSTMARK}senders: {{rewrite: {{'root@*': alerts}}}}": "senders.rewrite.root@*",
+    f"{POSTMARK}tests: [{{from: a@b.c, expect: postmark}}]": "tests.0",
+    f"{POSTMARK}tests: [{{from: a, to: b@b.c, expect: postmark}}]": "tests.0.from",
     f"{POSTMARK}bounce: {{from: nobody}}": "bounce.from",
     f"{POSTMARK}admin: {{metrics: yes}}": "admin.metrics",
     f"{POSTMARK}log: {{level: inf}}": "log.level",

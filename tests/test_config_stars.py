@@ -43,6 +43,9 @@ SLIPS = {  # what is written -> what is shown
     "  base_url: 'https://api.lowcodeapi.com/at_fake-0000/awsses'": "  base_url: 'https://api.lowcodeapi.com/at_*********/awsses'",
     "  - ses-and-others": "  - ses-and-others",
     "  host mail.example.net": "  host mail.example.net",
+    "  split: {postmark: 80, apikay: 100..0}": "  split: {postmark: 80, apikay: 100..0}",
+    "  users: {00000000-0000-4000-8000-00000000cafe: [a]}": "  users: {************************************: [a]}",
+    "    user: 00000000-0000-4000-8000-00000000cafe": "    user: ************************************",
     "match: {header: {List-Unsubscribe: '<https://*'}}": "match: {header: {List-Unsubscribe: '<https://*'}}",
 }
 

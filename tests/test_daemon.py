@@ -259,13 +259,23 @@ class NoReloader:
         """Nothing changed."""
 
 
+class NoDelivery:
+    def __init__(self, trouble: SpoolTrouble) -> None:
+        self.trouble = trouble
+
+    def measure(self) -> None:
+        """Nothing to measure."""
+
+
 async def test_trouble_of_the_disk_is_said_once_and_its_end_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full, still full, well again; an error or a bug in housekeeping does not end it."""
     monkeypatch.setattr(daemon, "PROBE", 0.0)
     running = Running(configuration(tmp_path))
     full, well = Health(False, True, "only 5 MB free", 5), Health(True, False, "", 500)
     spool: Any = TroubledSpool(full, full, SpoolError("locked"), ZeroDivisionError(), well, Health(False, False, "", 0))
-    chores = asyncio.create_task(running._keep_house(spool, NoReloader(running._settings), SpoolTrouble(running.journal)))  # type: ignore[arg-type] # what housekeeping asks of it
+    delivery = NoDelivery(SpoolTrouble(running.journal))
+    house = running._keep_house(spool, NoReloader(running._settings), delivery)  # type: ignore[arg-type] # what housekeeping asks of them
+    chores = asyncio.create_task(house)
     await spool.done.wait()
     await running.journal.wait("spool_trouble", 2)
     chores.cancel()

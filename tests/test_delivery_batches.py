@@ -236,7 +236,7 @@ async def test_a_bug_before_the_attempt_leaves_no_probe_behind(stage: Stage) -> 
     class Broken(FakeTransport):
         def identity(self, job: Job) -> Sequence[str]:
             asked[0] += 1
-            if asked[0] == 10:  # twice to prepare, twice to begin, twice to judge; then the probe
+            if asked[0] == 8:  # twice to prepare, twice to begin; then the probe
                 raise RuntimeError("a bug")
             return ()
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from relay.delivery import lanes, loop
-from relay.model import Job, Outcome, Verdict
+from relay.model import Job, Outcome, Verdict, line_key
 from relay.routing import Match
 from relay.transports.base import ALONE, Batching
 from tests.fakes import always, outcome
@@ -75,9 +75,8 @@ async def test_whoever_was_called_and_went_another_way(stage: Stage) -> None:
     async with stage.running() as delivery:
         await ses.reached(1)
         await queued(stage, 6)
-        await stage.waiting("ses line", 6)
-        lane = delivery._carrier.lanes["ses"]
-        lane.called = 4  # as if
+        await stage.waiting(line_key("ses", "default"), 6)
+        delivery._carrier.lanes["ses"].line_of("default").called = 4  # as if
         ses.gate.set()
         await stage.events.wait("removed", count=10)
 

@@ -6,6 +6,7 @@ Whatever comes, each message ends once, nobody is attempted twice at a time, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections import Counter
@@ -16,10 +17,11 @@ from typing import cast
 
 import pytest
 
+from relay.budgets import Allowance, Count, Rate
 from relay.delivery import Delivery, closing, loop
 from relay.errors import SpoolError
 from relay.model import Job, Outcome, State, Verdict
-from relay.routing import Route
+from relay.routing import Match, Route, Split
 from relay.spool.base import Filter
 from relay.transports.base import ALONE, Batching, Share
 from tests.fakes import FakeTransport, outcome
@@ -27,6 +29,7 @@ from tests.test_delivery import BOB, CAROL, Stage
 
 SEEDS = range(int(os.environ.get("RELAY_STRESS_SEEDS", "4")))
 LIVES, STEPS = 3, 40
+NAMES = ("batches", "singles")
 FAULTS = ("begin", "record", "postpone", "wait", "claim", "message", "finish")
 VERDICTS = {Verdict.OK: 60, Verdict.UNKNOWN: 5, Verdict.PERM_RCPT: 5, Verdict.PERM_MSG: 5, Verdict.RETRY: 12} | dict.fromkeys(
     (Verdict.THROTTLE, Verdict.PAUSE, Verdict.CONFIG), 2
@@ -95,13 +98,40 @@ def configured(stage: Stage, ledger: Ledger) -> None:
             jobs = chance.choice((2, 5, 50)) if name == "batches" else 1
             batching = Batching(jobs, chance.choice((1000, 100_000)), chance.choice((0.0, 0.01))) if jobs > 1 else ALONE
             stage.transports = {**stage.transports, name: Wild(name, ledger, batching)}
-    stage.routes = [Route("default", tuple(chance.sample(("batches", "singles"), 2)), patience=chance.choice((0.0, 900.0)))]
+    stage.routes = [route(chance, "bob", Match(to=(BOB,))), route(chance, "default", Match())]
+
+
+def route(chance: random.Random, name: str, match: Match) -> Route:
+    """Any way by the two."""
+    first, second = chance.sample(("batches", "singles"), 2)
+    split = Split(((first, 2.0), (second, 1.0)), chance.choice(("recipient", "message"))) if chance.random() < 0.3 else None
+    return Route(
+        name,
+        (first, second),
+        match,
+        patience=chance.choice((0.0, 900.0)),
+        split=split,
+        fallback=(second, first) if split else (),
+        priority=chance.choice(("high", "normal", "low")),
+        spills=chance.random() < 0.3,
+    )
+
+
+def allowances(chance: random.Random) -> dict[str, Allowance]:
+    """Often none."""
+    if chance.random() < 0.5:
+        return {}
+    counts: list[Count] = ["requests", "messages", "recipients"]
+    found = {
+        name: Allowance((Rate(chance.choice((1, 5, 50)), 10.0),), chance.choice((None, 30)), None, chance.choice(counts)) for name in NAMES
+    }
+    return found if chance.random() < 0.5 else {NAMES[0]: found[NAMES[0]]}
 
 
 async def one_step(stage: Stage, delivery: Delivery, ledger: Ledger, ids: list[str]) -> None:
     """Anything that may happen."""
     chance = ledger.chance
-    match chance.randrange(8):
+    match chance.randrange(9):
         case 0 | 1 | 2:
             some = [(BOB,), (CAROL,), (BOB, CAROL)]
             ids += await asyncio.gather(*(stage.submit(*chance.choice(some)) for _ in range(chance.randrange(1, 12))))
@@ -109,15 +139,35 @@ async def one_step(stage: Stage, delivery: Delivery, ledger: Ledger, ids: list[s
             stage.pass_time(chance.choice((1.0, 70.0, 2000.0)))
         case 5:
             configured(stage, ledger)
-            await delivery.configure(stage.transports, stage.routes, stage.settings)
+            await delivery.configure(stage.transports, stage.routes, stage.settings, allowances(chance))
         case 6:
             stage.spool.faults.setdefault(chance.choice(FAULTS), []).append(SpoolError("disk I/O error"))
+        case 7:
+            await an_admin(stage, delivery, ledger)
         case _:
             delivery.hurry()
     for _ in range(chance.randrange(40)):
         await asyncio.sleep(0)
     if chance.random() < 0.5:
         await stage.real.counts()  # time for the spool
+
+
+async def an_admin(stage: Stage, delivery: Delivery, ledger: Ledger) -> None:
+    """Says anything that may be said."""
+    chance, some = ledger.chance, Filter(recipient=ledger.chance.choice(("", BOB)))
+    name = chance.choice(NAMES)
+    with contextlib.suppress(SpoolError):  # planted
+        match chance.randrange(6):
+            case 0:
+                await delivery.pause(name, "by chance")
+            case 1 | 2:
+                await delivery.resume(name)
+            case 3:
+                await stage.real.reroute(some, (name,) if chance.random() < 0.5 else (), stage.clock(), even_if_maybe_sent=False)
+            case 4:
+                await stage.real.hold(some, stage.clock())
+            case 5:
+                await stage.real.release(some, stage.clock())
 
 
 async def one_life(stage: Stage, ledger: Ledger, ids: list[str]) -> None:
@@ -136,8 +186,8 @@ def nothing_is_left(delivery: Delivery) -> None:
     """Neither in the lines nor in the slots nor among the probes."""
     carrier = delivery._carrier
     for lane in carrier.lanes.values():
-        assert (0, 0, lane.transport.concurrency) == (lane.line, lane.active, lane.slots._value)
-    assert [] == [seat for batches in carrier._batches.values() for seat in batches._seats]
+        assert (0, 0, 0, 0, 0) == (lane.line, lane.active, lane.gate._inside, lane.gate.waiting, lane.budget._held)
+    assert [] == [seat for batches in carrier.fleet._batches.values() for seat in batches._seats.take(1)]
     assert [] == [pause for pause in carrier.standing.all() if pause.probed]
     assert ({}, set()) == (delivery._under_way, carrier.recording)
 
@@ -158,6 +208,8 @@ async def test_whatever_comes_every_message_ends_once(tmp_path: Path, monkeypatc
         await one_life(stage, ledger, ids)
     ledger.calm = True
     async with stage.running() as delivery:
+        for name in NAMES:
+            await delivery.resume(name)
         while await stage.real.find(Filter(), 1):
             await stage.real.release(Filter(), stage.clock())  # one that may have been relayed by whom could not carry it any more
             stage.pass_time(3600)

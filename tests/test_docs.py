@@ -11,10 +11,11 @@ import pytest
 
 from relay import config, log, users
 from relay.config import marks
-from relay.config.model import LATER, MatchConfig, Root
+from relay.config.model import LATER, Root
 from relay.config.problems import Report
 from relay.config.providers import PROVIDERS
-from relay.config.section import Section, keys_of
+from relay.config.rules import CaseConfig, MatchConfig, NotConfig, RampConfig, RouteConfig, StepBackConfig
+from relay.config.section import Section, keys_of, section_below
 from relay.metrics import Metrics
 from relay.model import Client
 from tests.configs import ENVIRON, certificate
@@ -27,7 +28,7 @@ LOGS_MD = (ROOT / "docs/logs.md").read_text()
 
 
 def _below(model: type[Section], key: str) -> type[Section]:
-    return cast(type[Section], keys_of(model)[key].annotation)
+    return cast(type[Section], section_below(model, key))
 
 
 def sections() -> Iterator[tuple[type[Section], tuple[str | int, ...]]]:
@@ -39,8 +40,12 @@ def sections() -> Iterator[tuple[type[Section], tuple[str | int, ...]]]:
         yield model, ("providers", name)
         for below in {"limits", "batch"} & keys_of(model).keys():
             yield _below(model, below), ("providers", name, below)
-    yield config.RouteConfig, ("routes", 0)
+    yield RouteConfig, ("routes",)
     yield MatchConfig, ("routes", 0, "match")
+    yield NotConfig, ("routes", 0, "match")
+    yield RampConfig, ("routes", 2, "ramp")
+    yield StepBackConfig, ("routes", 2, "ramp", "step_back")
+    yield CaseConfig, ("tests", 0)
     for name in ("senders", "queue", "bounce", "admin", "log"):
         yield _below(Root, name), (name,)
 
@@ -54,6 +59,8 @@ def example(loc: tuple[str | int, ...]) -> Any:
     found = marks.read(EXAMPLE.encode(), Report("relay.yaml.example"))
     for part in loc:
         found = found[part]
+    if isinstance(found, list):  # each item shows another way
+        found = {key: value for item in reversed(found) for key, value in item.items()}
     return found or {}
 
 
@@ -68,7 +75,7 @@ def test_the_example_has_every_key_with_its_default(model: type[Section], key: s
     be commented out."""
     field, shown = keys_of(model)[key], example(SECTIONS[model])
     assert f"# {field.description}\n" in EXAMPLE
-    if field.is_required() or isinstance(field.default, Section) or key in {"listen", "routes", "header"}:
+    if field.is_required() or isinstance(field.default, Section) or key in {"listen", "routes", "header", "ramp", "tests"}:
         assert key in shown
     elif field.default in (None, "", (), {}):
         assert re.search(rf"(?m)^ *# {re.escape(field.description or '')}\n *(# )?{key}: \S", EXAMPLE)
@@ -77,7 +84,7 @@ def test_the_example_has_every_key_with_its_default(model: type[Section], key: s
         assert default == shown[key]
 
 
-EXCLUSIVE = {"session_token", "profile", "username: 1a2b", 'password: "${cred:mailtrap', "proxy"}
+EXCLUSIVE = {"capture: capture", "session_token", "profile", "username: 1a2b", 'password: "${cred:mailtrap', "proxy"}
 """How those examples begin that stand for another choice than the one shown beside them."""
 
 
@@ -97,7 +104,7 @@ def test_the_example_loads(tmp_path: Path, all_keys: bool) -> None:
     for name in ("smarthost", "ses-smtp", "postmark-access", "postmark-secret"):
         (tmp_path / name).write_text("fake-password")
     loaded = config.load(path, environ={**ENVIRON, "CREDENTIALS_DIRECTORY": str(tmp_path)})
-    assert ["newsletter", "patients", "default"] == [route.name for route in loaded.route_table()]
+    assert ["newsletter", "patients", "news", "default"] == [route.name for route in loaded.route_table()]
     assert all_keys == ("fake-password" in loaded.secrets())
 
 
@@ -116,7 +123,7 @@ def test_config_md_tells_every_key(model: type[Section], key: str) -> None:
 def test_logs_md_tells_every_event() -> None:
     """Each method of Events has its row."""
     rows = "".join(line for line in LOGS_MD.splitlines() if line.startswith("| `"))
-    assert {name for name in vars(log.Events) if not name.startswith("_")} <= set(re.findall(r"`(\w+)`", rows))
+    assert {name for name in dir(log.Events) if not name.startswith("_")} <= set(re.findall(r"`(\w+)`", rows))
 
 
 def test_logs_md_tells_every_series() -> None:

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent / "relay"
 WORDS = {"model", "errors", "address", "header", "charsets"}
 JUDGEMENT = [
     {"edits", "mailboxes", "mime", "directives", "schedule", "verdicts", "views", "smtp_protocol", "transports.esmtp", "transports.presets"}
-    | {"transports.replies", "transports.singles"},
+    | {"transports.replies", "transports.singles", "ramps", "budgets"},
     {"fidelity", "reencoding", "routing", "pauses", "transports.bodies"} | {"transports.refused", "transports.stamps"},
-    {"dsn", "transports.rebuilding"},
+    {"dsn", "rewriting", "transports.rebuilding"},
 ]
 CONTRACTS = {"spool.base", "transports.base", "transports.net", "sockets", "certificates", "users"}
 OUTSIDE = {"config", "spool", "log", "metrics", "systemd", "transports.http", "transports.conversation"}
@@ -40,6 +40,7 @@ FENCED = {  # each library that touches the outside is known to one room
     "prometheus_client": "metrics",
     "sqlite3": "spool",
     "idna": "address",
+    "rich": "cli",
     "botocore": "transports.ses",
 }
 LAZY = {"cli", "__main__"}  # may import inside functions, so that a command starts fast

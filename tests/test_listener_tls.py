@@ -412,7 +412,7 @@ async def test_who_leaves_is_not_checked_and_has_failed(tmp_path: Path) -> None:
     begun, given_up = 0, asyncio.Semaphore(0)
 
     class Slow:
-        async def verify(self, name: str, password: str) -> bool:
+        async def verify(self, name: str, password: str) -> str | None:
             nonlocal begun
             begun += 1
             try:
@@ -420,7 +420,10 @@ async def test_who_leaves_is_not_checked_and_has_failed(tmp_path: Path) -> None:
             except asyncio.CancelledError:
                 given_up.release()
                 raise
-            return True
+            return name
+
+        def identity(self, name: str) -> str:
+            return name
 
     async def attempt(source: str) -> Client:
         client = await running.connect()

@@ -59,7 +59,7 @@ def test_a_json_line(stream: io.StringIO, name: str) -> None:
 
 def test_every_event_is_in_the_table() -> None:
     """No event is without its line here."""
-    methods = {name for name in vars(log.Events) if not name.startswith("_")}
+    methods = {name for name in dir(log.Events) if not name.startswith("_")}
     assert methods - {"bug"} == {event_of(name) for name in FORMS}
 
 
@@ -364,6 +364,8 @@ def test_pflogsumm_counts_our_lines(stream: io.StringIO) -> None:
     to.rejected(CLIENT, "RCPT", "553 5.1.3 bad recipient syntax", "app@example.com", ["b@y"])
     to.paused("ses", "403 no", 1, "mend it")
     to.maybe_twice(ID, ["b@example.org"], "ses", "restart")
+    for name in ("suspected", "exhausted", "stepped_back", "shadowed", "shadow_answered", "spilled", "rerouted", "alerted"):
+        FORMS[name][0](to)
     to.expired(ID, "app@example.com")
     to.warning("disk is slow")
     to.ready("local")

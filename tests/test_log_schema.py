@@ -47,7 +47,7 @@ def test_the_schema_is_one() -> None:
 
 def test_every_event_is_in_the_schema() -> None:
     """Each method of Events, what libraries say, and nothing else."""
-    assert {name for name in vars(log.Events) if not name.startswith("_")} | {"library"} == EVENTS
+    assert {name for name in dir(log.Events) if not name.startswith("_")} | {"library"} == EVENTS
 
 
 @pytest.mark.parametrize("mask", ["none", "local", "full"])

@@ -65,6 +65,25 @@ def test_a_name_that_looks_encoded() -> None:
     assert text == str(make_header(decode_header(text)))
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("root", [("", "root")]),
+        ("root (Cron Daemon)", [("Cron Daemon", "root")]),
+        ("Cron Daemon <root>", [("Cron Daemon", "root")]),
+        ('"root"', [("", '"root"')]),
+        ("root, Ann B., a@x", [("", "root"), ("", "a@x")]),
+        ("undisclosed-recipients:;", []),
+        ("(root)", []),
+        ("<>", []),
+        ("", []),
+    ],
+)
+def test_a_word_alone(value: str, expected: list[tuple[str, str]]) -> None:
+    """Where it is asked for, it is an address without a domain, as programs of this host write it."""
+    assert [Mailbox(*one) for one in expected] == parse(value, local=True)
+
+
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=30))
 def test_what_is_written_can_be_read(name: str) -> None:
     """Whatever the name holds, both we and the standard library read one mailbox with that address."""

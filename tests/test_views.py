@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from relay import views
@@ -59,9 +61,12 @@ def test_an_entry_is_shown_under_its_most_lively_queue(states: list[RecipientSta
         (state("a", waits="mx stream=news"), "waits for mx stream=news: 422 no"),
         (state("a", waits="mx domain=example.com"), "waits for mx domain=example.com"),
         (state("a", waits="ses", reply="535 no"), "waits for ses: 535 no"),
-        (state("a", waits="ses line"), "waits for its turn at ses"),
-        (state("a", waits="ses line", reply="450 busy"), "waits for its turn at ses; last reply: 450 busy"),
+        (state("a", waits="ses line default"), "waits for its turn at ses"),
+        (state("a", waits="ses line a line", reply="450 busy"), "waits for its turn at ses; last reply: 450 busy"),
         (state("a", waits="postmark stream=line", reply="422 no"), "waits for postmark stream=line: 422 no"),
+        (state("a", waits="postmark", reply="401 10 BadToken"), "waits for postmark: 401 10 BadToken"),
+        (state("a", waits="postmark", reply="450 busy"), "waits for postmark: 401 10 BadToken; last reply: 450 busy"),
+        (state("a", waits="ses message=687E", reply="403 no"), "waits for ses, this message alone: 403 no"),
         (state("a", State.HELD, reply="no answer"), "no answer"),
         (state("a", State.RELAYED, reply="250 ok"), ""),
     ],
@@ -73,11 +78,11 @@ def test_the_delay_reason_says_what_a_recipient_waits_for(found: RecipientState,
 
 def test_a_time_that_does_not_exist_is_none() -> None:
     """The spool writes 0 for never; a final recipient has no next attempt."""
-    assert (None, None, "1970-01-01T00:00:01.500Z") == (views.when(0), views.when(None), views.when(1.5))
+    assert [None, None, None, "1970-01-01T00:00:01.500Z"] == [views.when(time) for time in (0, None, math.inf, 1.5)]
     assert None is views.recipient(state("a", State.RELAYED, next_attempt=NOW), {})["next_attempt"]
 
 
-@pytest.mark.parametrize("waits", ["ses", "ses line", "ses stream=news"])
+@pytest.mark.parametrize("waits", ["ses", "ses line default", "ses stream=news"])
 def test_who_waits_for_a_provider_has_an_expiry_and_no_next_attempt(waits: str) -> None:
     """The time the spool keeps for it is when relay gives up."""
     shown = views.recipient(state("a", waits=waits, next_attempt=NOW), {})

@@ -4,7 +4,7 @@ Everything an admin may see or do goes through here. The daemon serves these cal
 command line runs them in its own process over a stopped daemon's spool, so that both answer alike.
 A GET changes nothing (looking.py), a POST does (acting.py). Stored mail leaves as an attachment that no browser renders.
 
-An answer that is not 2xx is `{"error": "one sentence"}`: 400 bad request, 403 another site's page, 404 no such entry or call,
+An answer that is not 2xx is `{"error": "one sentence"}`: 400 bad request, 403 another site's page, 404 no such entry, provider or call,
 405 not this way, 409 ambiguous id, 410 body gone, 413 too large, 415 no JSON, 422 corrupt entry or a configuration with
 mistakes (then with `problems`), 500 a bug that the log has, 503 the spool or the daemon cannot do it now.
 """
@@ -38,7 +38,7 @@ class Api:
         self._version = context.version
         self._events = events
         self._looking = looking = Looking(context, reader, spool, metrics)
-        acting = Acting(context, reader, spool, events)
+        self._acting = acting = Acting(context, reader, spool, events)
         self.app = Starlette(
             routes=[
                 self._route("GET", "/", self._calls),
@@ -49,6 +49,8 @@ class Api:
                 self._route("POST", "/api/v1/queue/retry", acting.retry),
                 self._route("POST", "/api/v1/queue/hold", acting.hold),
                 self._route("POST", "/api/v1/queue/release", acting.release),
+                self._route("POST", "/api/v1/queue/reroute", acting.reroute),
+                self._route("POST", "/api/v1/queue/bounce", acting.bounce),
                 self._route("POST", "/api/v1/queue/delete", acting.delete),
                 self._route("GET", "/api/v1/queue/{id}", looking.entry),
                 self._route("GET", "/api/v1/queue/{id}/raw", looking.raw),
@@ -56,6 +58,8 @@ class Api:
                 self._route("GET", "/api/v1/queue/{id}/timeline", looking.timeline),
                 self._route("GET", "/api/v1/log", looking.log),
                 self._route("GET", "/api/v1/log/tail", looking.tail),
+                self._route("POST", "/api/v1/providers/{name}/pause", acting.pause),
+                self._route("POST", "/api/v1/providers/{name}/resume", acting.resume),
                 self._route("POST", "/api/v1/test", acting.test),
                 self._route("POST", "/api/v1/reload", acting.reload),
             ],
@@ -63,8 +67,13 @@ class Api:
         )
 
     def end(self) -> None:
-        """End the answers that would go on for ever: the daemon stops."""
+        """End the answers that would go on for ever or for long: the daemon stops."""
         self._looking.end()
+        self._acting.end()
+
+    async def ended(self) -> None:
+        """Until no change is under way any more: the spool may close then."""
+        await self._acting.ended()
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from relay import views
-from relay.admin.requests import filter_of, number, resolved
-from relay.admin.words import Context, Problem, ProviderView, Reader
+from relay.admin import shown
+from relay.admin.requests import filter_of, number, of_daemon, resolved
+from relay.admin.words import Context, Problem, Reader
 from relay.errors import CorruptEntry, SpoolError
 from relay.log import Subscription
 from relay.metrics import Metrics
@@ -57,7 +58,7 @@ class Looking:
     async def status(self, request: Request) -> Response:
         """What `relay status` shows."""
         context, counts, why = self._context, await self._reader.counts(), self._context.refusing()
-        shown: Json = {
+        told: Json = {
             "version": context.version,
             "running": self._spool is not None,
             "pid": context.pid,
@@ -66,7 +67,9 @@ class Looking:
             "accepting": not why,
             "reason": why,
             "listeners": [{"name": name, "address": where} for name, where in context.listeners()],
-            "providers": [_provider(provider) for provider in await context.providers()],
+            "providers": [shown.provider(provider) for provider in await context.providers()],
+            "ramps": [shown.ramp(ramp) for ramp in context.ramps()],
+            "shadows": [shown.shadow(shadow) for shadow in context.shadows()],
             "queue": {
                 "entries": counts.entries,
                 "corrupt": counts.corrupt,
@@ -75,7 +78,7 @@ class Looking:
             },
             "spool": {"path": context.spool_path, "free": self._spool.health().free if self._spool else None},
         }
-        return JSONResponse(shown)
+        return JSONResponse(told)
 
     async def queue(self, request: Request) -> Response:
         """A page of entries."""
@@ -83,7 +86,7 @@ class Looking:
         limit = number(query.pop("limit", "100"), "limit", least=1, most=MAX_PAGE)
         after = query.pop("after", "")
         if query.get("state") == "corrupt":
-            listed = [_corrupt(queue_id, why) for queue_id, why in await self._reader.corrupt()]
+            listed = [shown.corrupt(queue_id, why) for queue_id, why in await self._reader.corrupt()]
             return JSONResponse({"entries": listed, "next": ""})
         what = await filter_of(self._reader, query, self._context.clock())
         found = await self._reader.find(what, limit, after)
@@ -143,11 +146,10 @@ class Looking:
 
     async def tail(self, request: Request) -> Response:
         """The log from now on: one JSON object for each line, and an empty line now and then while nothing happens."""
-        if self._context.tail is None:
-            raise Problem(503, "the daemon is not running")
+        tail = of_daemon(self._context.tail)
         if self._following >= MOST_FOLLOWING:
             raise Problem(503, f"the log is followed by {self._following} already, which is the most; end one of them")
-        return StreamingResponse(self._lines(self._context.tail), media_type="application/x-ndjson")
+        return StreamingResponse(self._lines(tail), media_type="application/x-ndjson")
 
     async def _lines(self, subscribe: Callable[[], Subscription]) -> AsyncIterator[bytes]:
         """The log as octets until the daemon stops; an empty line at once, so that who follows knows that it does."""
@@ -175,7 +177,8 @@ class Looking:
 
     async def _pauses(self) -> dict[str, str]:
         """Why each provider that is not up is not."""
-        return {provider.name: provider.reason for provider in await self._context.providers() if provider.reason}
+        found = {provider.name: shown.why_not(provider) for provider in await self._context.providers()}
+        return {name: why for name, why in found.items() if why}
 
     async def _steps(self, queue_id: str) -> list[Json]:
         return [{**asdict(step), "time": views.when(step.time), "state": step.state.value} for step in await self._reader.history(queue_id)]
@@ -191,21 +194,3 @@ class Looking:
 async def _next(lines: Subscription) -> str | None:
     """The next line; None after the last."""
     return await anext(lines, None)
-
-
-def _provider(provider: ProviderView) -> Json:
-    return {
-        "name": provider.name,
-        "state": provider.state,
-        "reason": provider.reason,
-        "mend": provider.mend,
-        "since": views.when(provider.since),
-        "until": views.when(provider.until),
-        "waiting": provider.waiting,
-        "active": provider.active,
-    }
-
-
-def _corrupt(queue_id: str, why: str) -> Json:
-    shown: Json = {"queue_id": queue_id, "queue_name": "corrupt", "arrival_time": None, "message_size": None, "sender": None}
-    return {**shown, "recipients": [], "reason": why}

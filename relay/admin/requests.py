@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -14,6 +15,9 @@ from relay.spool.base import Filter
 from relay.views import Json
 
 MAX_BODY = 64 * 1024  # octets of a request
+MAX_SENTENCE = 300  # characters that an admin may give as a reason
+
+T = TypeVar("T")
 
 FILTERS = ("id", "provider", "route", "from", "to", "state", "older")
 STATES = ("active", "deferred", "hold", "corrupt", "finished")
@@ -23,6 +27,13 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """` (did you mean "x"?)` for a near miss, else ""."""
     near = difflib.get_close_matches(word, known, 1)
     return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+def of_daemon(what: T | None) -> T:
+    """What only a running daemon has. Raises Problem while it is down."""
+    if what is None:
+        raise Problem(503, "the daemon is not running")
+    return what
 
 
 def error_response(status: int, text: str, problems: Sequence[str] = ()) -> Response:
@@ -50,6 +61,22 @@ async def json_object(request: Request) -> Json:
     if not isinstance(found, dict):
         raise Problem(400, "the request is not a JSON object")
     return found
+
+
+def flag(body: Json, key: str) -> bool:
+    """Take a yes or no out of a body; no where it is not there. Raises Problem."""
+    value = body.pop(key, False)
+    if not isinstance(value, bool):
+        raise Problem(400, f"{key} wants true or false")
+    return value
+
+
+def sentence(body: Json, key: str) -> str:
+    """Take a reason out of a body, in one printable line; "" where there is none. Raises Problem."""
+    value = body.pop(key, "")
+    if not isinstance(value, str) or len(value) > MAX_SENTENCE or not value.isprintable():
+        raise Problem(400, f"{key} wants one line of text of at most {MAX_SENTENCE} characters")
+    return value.strip()
 
 
 def number(text: str, name: str, *, least: int, most: int | None = None) -> int:

@@ -169,6 +169,7 @@ class Admin:
             self._api.end()
             self._server.stop.set()
             await self._task
+            await self._api.ended()
 
     def _remove_names(self) -> None:
         for sock in self._sockets:

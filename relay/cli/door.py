@@ -24,6 +24,8 @@ USUAL_ADMIN = "unix:/run/relay/admin.sock"  # admin.listen where a configuration
 PAGE = 500  # entries asked for at once
 TIMEOUT = 60.0  # seconds for one answer
 
+_LINES = {"Accept": "application/x-ndjson"}
+
 Json = dict[str, object]
 
 
@@ -71,17 +73,26 @@ class Admin:
 
     def post(self, path: str, values: Json) -> Json:
         """Change something. Only the daemon can."""
-        if not self._running:
-            raise Stop(UNAVAILABLE, f"{self._note}; only the daemon can do that. Start it: {self._start}")
+        self._live("; only the daemon can do that")
         return self._object(self._call("POST", path, {}, json.dumps(values).encode()))
+
+    def change(self, path: str, values: Json) -> Iterator[Json]:
+        """Change something that may take long: how far it is, again and again; at the end with `done`, or `error`. Whoever stops
+        reading stops the daemon's work. Only the daemon can; one that goes away in the middle says neither."""
+        live = self._live("; only the daemon can do that")
+        return map(self._line, live.follow("POST", path, json.dumps(values).encode()))
 
     def follow(self, path: str) -> Iterator[Json]:
         """JSON objects as they come, until the daemon ends. Only from a running one."""
-        if not isinstance(self._door, Live):
-            raise Stop(UNAVAILABLE, f"{self._note}. Start it: {self._start}")
-        for line in self._door.follow(path):
-            if line.strip():
-                yield self._object(Answer(200, line))
+        return map(self._line, filter(bytes.strip, self._live("").follow("GET", path)))
+
+    def _live(self, why: str) -> Live:
+        if not self._running or not isinstance(self._door, Live):
+            raise Stop(UNAVAILABLE, f"{self._note}{why}. Start it: {self._start}")
+        return self._door
+
+    def _line(self, line: bytes) -> Json:
+        return self._object(Answer(200, line))
 
     def entries(self, query: Mapping[str, str]) -> Iterator[Json]:
         """Every entry of the queue that the filter in `query` means, page by page."""
@@ -156,11 +167,11 @@ class Live:
         finally:
             connection.close()
 
-    def follow(self, path: str) -> Iterator[bytes]:
+    def follow(self, method: str, path: str, body: bytes | None = None) -> Iterator[bytes]:
         """The lines of an answer, as they come. A daemon that goes away in the middle is an end like any other."""
         connection = self._connection()
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body, _LINES if body is None else {**_LINES, "Content-Type": "application/json"})
             answer = connection.getresponse()
             if answer.status != 200:
                 raise _refused(Answer(answer.status, answer.read()))

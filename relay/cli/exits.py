@@ -14,6 +14,7 @@ OUTPUT = 74
 TRY_LATER = 75
 PERMISSION = 77
 CONFIG = 78
+INTERRUPTED = 128 + 2  # SIGINT, as a shell says it
 
 OF_STATUS = {400: USAGE, 403: PERMISSION, 404: NO_INPUT, 409: USAGE, 410: NO_INPUT, 413: USAGE, 422: DATA, 503: TRY_LATER}
 """The exit code for an HTTP status of the admin API; any other error is a bug."""

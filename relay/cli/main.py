@@ -27,13 +27,18 @@ VERBS = {
     "queue retry": "queue.retry",
     "queue hold": "queue.hold",
     "queue release": "queue.release",
+    "queue reroute": "queue.reroute",
+    "queue bounce": "queue.bounce",
     "queue delete": "queue.delete",
     "log": "story.stories",
     "log tail": "story.tail",
     "convert": "convert.convert",
     "explain": "explain.explain",
+    "split": "split.split",
     "provider list": "provider.listing",
     "provider test": "provider.test",
+    "provider pause": "pausing.pause",
+    "provider resume": "pausing.resume",
     "passwd": "passwords.passwd",
     "smtp-password": "passwords.smtp_password",
     "version": "about.version",
@@ -64,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()  # `relay queue | head`: nobody reads on
         return exits.OK
     except KeyboardInterrupt:
-        return 128 + 2
+        return exits.INTERRUPTED
     except EOFError:
         print("relay: no answer; nothing was done", file=sys.stderr)
         return exits.USAGE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from relay.cli import show
 from relay.cli.show import Paint, size
 from relay.log import clean
 
@@ -19,7 +20,7 @@ _TLS = {
 _OK = {True: "ok", False: "FAILED", None: "?"}
 
 
-def listing(providers: Sequence[Json], paint: Paint) -> Iterator[str]:
+def listing(providers: Sequence[Json], now: float, paint: Paint) -> Iterator[str]:
     """`relay provider list`: a line for each provider, and below it the ways it is spoken to."""
     heads = ["provider", "type", "mode"]
     widths = [max(map(len, [head, *(item[key] for item in providers)])) for head, key in zip(heads, ("name", "type", "mode"), strict=True)]
@@ -29,13 +30,24 @@ def listing(providers: Sequence[Json], paint: Paint) -> Iterator[str]:
         names = "  ".join(f"{item[key]:<{width}}" for key, width in zip(("name", "type", "mode"), widths, strict=True))
         waiting = "-" if item["waiting"] is None else item["waiting"]
         yield f"{names}  {paint(item['state'] or '-', 9)}  {waiting:>7}  {', '.join(item['routes']) or 'none'}"
-        if item["reason"]:
-            yield f"    {clean(item['reason'])}"
+        yield from (f"    {line}" for line in _told(item, now))
         yield from (f"    {_way(way)}" for way in item["ways"])
         if item["no_smtp"]:
             yield f"    no SMTP: {clean(item['no_smtp'])}"
         if item["no_delivery"] and item["mode"] != "capture":
             yield f"    {clean(item['no_delivery'])}"
+
+
+def _told(item: Json, now: float) -> Iterator[str]:
+    """What the daemon tells: why it is not up, its budgets, its share of a ramp, its shadows."""
+    if item["state"] is None:
+        return
+    if item["state"] == "new":
+        yield item["reason"]
+        return
+    yield from show.standing(item, now)
+    yield from show.usage(item["usage"], now)
+    yield from (line.strip() for line in (*show.ramps(item["ramps"]), *show.shadows(item["shadows"])))
 
 
 def _way(way: Json) -> str:

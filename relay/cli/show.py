@@ -6,11 +6,13 @@ characters replaced, so that no mail can move a terminal's cursor.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from relay.budgets import LEARNED
 from relay.log import clean
 
 Json = Mapping[str, Any]
@@ -21,6 +23,8 @@ _COLOURS |= {"paused": 31, "bounced": 31, "failed": 31, "corrupt": 31, "no": 31}
 _WORD_OF_STEP = {"OK": "sent", "PERM-RCPT": "bounced", "PERM-MSG": "bounced"}
 _WORD_OF_STATE = {"held": "held", "deleted": "deleted"}
 
+
+_OF_SHADOWS = {"carried": "as they are", "lossy": "with losses", "refused": "refused", "failed": "failed"}
 
 MANY = 10  # recipients of one message that are shown where it is not asked for itself
 Chosen = Callable[[Json], bool]
@@ -65,7 +69,11 @@ def age(time: str | None, now: float) -> str:
     """`35s`, `12m`, `3h`, `2d`: how long ago an API time was, in one unit."""
     if not time:
         return "?"
-    seconds = max(0, round(now - _parse(time).timestamp()))
+    return span(max(0, round(now - _parse(time).timestamp())))
+
+
+def span(seconds: int) -> str:
+    """So many seconds in one unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length or (unit == "d" and seconds >= length):
             return f"{seconds // length}{unit}"
@@ -99,6 +107,8 @@ def status(shown: Json, now: float, paint: Paint) -> Iterator[str]:
     if shown["providers"]:
         yield ""
         yield from _providers(shown["providers"], now, paint)
+    for part in (ramps(shown["ramps"]), shadows(shown["shadows"])):
+        yield from itertools.chain([""] if part else [], part)
     yield ""
     yield from _counts(shown["queue"], now)
 
@@ -108,11 +118,55 @@ def _providers(providers: Sequence[Json], now: float, paint: Paint) -> Iterator[
     yield f"{'provider':<{width}}  {'state':<9}  active  waiting"
     for item in providers:
         yield f"{item['name']:<{width}}  {paint(item['state'], 9)}  {item['active']:>6}  {item['waiting']:>7}"
-        if item["reason"]:
-            yield f"    for {age(item['since'], now)}, {_next_try(item, now)}"
-            yield f"    {clean(item['reason'])}"
-        if item["mend"]:
-            yield f"    to mend it: {clean(item['mend'])}"
+        yield from (f"    {line}" for line in standing(item, now))
+        yield from (f"    {line}" for line in usage(item["usage"], now))
+
+
+def standing(item: Json, now: float) -> Iterator[str]:
+    """Since when and why a provider is not up, and what mends that; or what it is suspected of."""
+    if item["reason"]:
+        until = "until it is resumed" if item["by_admin"] else _next_try(item, now)
+        yield f"for {age(item['since'], now)}, {until}"
+        yield clean(item["reason"])
+    if item["mend"]:
+        yield f"to {'end' if item['by_admin'] else 'mend'} it: {clean(item['mend'])}"
+    if item["suspect"]:
+        yield f"suspect: one message met: {clean(item['suspect'])}; one more pauses it"
+
+
+def usage(budgets: Sequence[Json], now: float) -> Iterator[str]:
+    """How much of each budget of a provider is spent, and what pace was learned."""
+    for budget in budgets:
+        until = budget["until"]
+        if budget["what"] == "learned":
+            text = f"pace learned from its refusals: {budget['limit']:,} {budget['count']} in {LEARNED:.0f} s"
+            yield text + (f", until {local(until)}" if until else "")
+            continue
+        text = f"budget {budget['what']}: {budget['used']:,} of {budget['limit']:,} {budget['count']}"
+        yield text + (f", used up until {local(until)}" if until and budget["used"] >= budget["limit"] else "")
+
+
+def ramps(found: Sequence[Json]) -> Sequence[str]:
+    """The shares of each ramp as they are now, and its steps back."""
+    lines: list[str] = []
+    for ramp in found:
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in ramp["shares"].items())
+        lines.append(f"ramp of route {ramp['route']}: {shares}" + (f"; ends {local(ramp['until'])}" if ramp["until"] else ""))
+        if ramp["behind"]:
+            rest = f", rests until {local(ramp['held_until'])}" if ramp["held_until"] else ""
+            lines.append(f"    stepped back, {span(ramp['behind'])} behind its dates{rest}: {clean(ramp['reason'])}".removesuffix(": "))
+    return lines
+
+
+def shadows(found: Sequence[Json]) -> Sequence[str]:
+    """What each shadow has shown since the daemon's start, in messages."""
+    lines: list[str] = []
+    for shadow in found:
+        counts = ", ".join(f"{shadow[result]:,} {word}" for result, word in _OF_SHADOWS.items())
+        lines.append(f"shadow {shadow['provider']} of route {shadow['route']}: {counts}")
+        if shadow["example"]:
+            lines.append(f"    last: {clean(shadow['example'])}")
+    return lines
 
 
 def _next_try(provider: Json, now: float) -> str:
@@ -193,14 +247,17 @@ def story(entry: Json, steps: Sequence[Json], paint: Paint, chosen: Chosen | Non
     yield f"  from {address(entry['sender'])}, {size(entry['message_size'])}, message-id {clean(entry['message_id']) or 'none'}"
     if entry["bounce"]:
         yield "  made by relay itself: it tells what became of a message"
-    if entry["via"] and not entry["bounce"]:
-        yield f"  fixed to {', '.join(entry['via'])}, whatever the routes say"
     shown = few(entry["recipients"], chosen) if chosen else entry["recipients"]
+    fixed = {tuple(recipient["via"]) for recipient in shown} if not entry["bounce"] else set()
+    if len(fixed) == 1 and (via := fixed.pop()):
+        yield f"  fixed to {', '.join(via)}, whatever the routes say"
     of_each: dict[str, list[Json]] = {}
     for step in steps:
         of_each.setdefault(step["recipient"], []).append(step)
     for recipient in shown:
         yield f"  to {address(recipient['address'])}: {_standing(recipient, paint)}"
+        if fixed and recipient["via"]:
+            yield f"    fixed to {', '.join(recipient['via'])}, whatever the route says"
         for step in of_each.get(recipient["address"], ()):
             yield from _step(step, paint)
     if len(shown) < len(entry["recipients"]):

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from relay import pauses
 from relay.delivery.closing import OURSELVES
+from relay.delivery.gate import Pass
 from relay.delivery.lanes import Group, Lane, Made, Rider
 from relay.errors import CannotCarry, CorruptEntry, SpoolError
 from relay.log import Events
@@ -47,36 +48,40 @@ class Attempts:
         self._clock = clock
         self._refusals: dict[tuple[str, str, str], CannotCarry] = {}
 
-    async def alone(self, rider: Rider, name: str, lane: Lane) -> Made | None:
+    async def alone(self, rider: Rider, name: str, lane: Lane, turn: Pass) -> Made | None:
         """One job's transaction or request; None when it may not be made now. Raises SpoolError."""
-        (made,) = await self.make([rider], name, lane)
+        (made,) = await self.make([rider], name, lane, turn)
         if isinstance(made, BaseException):
             raise made
         return made
 
-    async def make(self, riders: Sequence[Rider], name: str, lane: Lane) -> Sequence[Made | BaseException | None]:
+    async def make(self, riders: Sequence[Rider], name: str, lane: Lane, turn: Pass) -> Sequence[Made | BaseException | None]:
         """One transaction or request: begun for each rider, made, and known to the pauses. What came of it for each: None when it
-        may not be made now (paused meanwhile, or draining), the error where it could not be begun."""
+        may not be made now (paused meanwhile, or draining), the error where it could not be begun. What `turn` took of the
+        provider's budget is stored together with what is begun."""
         found: dict[Rider, Made | BaseException | None] = dict.fromkeys(riders)
         leaves: dict[Rider, pauses.Pass] = {}
         count = 0
         try:
             for rider in riders:
-                identities = lane.transport.identity(rider.job)
+                identities = (*lane.transport.identity(rider.job), pauses.of_message(rider.job.queue_id))
                 leave = None if self._may_not_begin(rider.group, lane) else self._standing.admit(name, self._clock(), identities)
                 if leave is not None:
                     leaves[rider] = leave
             count = len(leaves)
             lane.active += count
-            for rider, answer in zip(leaves, await self._begin_all(list(leaves), name), strict=True):
+            for rider, answer in zip(leaves, await self._begin_all(list(leaves), name, lane, turn), strict=True):
                 found[rider] = answer
             going = [rider for rider in leaves if found[rider] is None]
             for rider in leaves.keys() - set(going):
                 self._standing.abandon(leaves.pop(rider))
-            answers = await self._ask(lane.transport, [rider.job for rider in going]) if going else []
+            lane.gate.leaves(turn)
+            answers = await self._ask(lane.transport, going) if going else []
             # Known before the slot is free, so that the next in line does not run into the same wall.
             for rider, (outcomes, corrupt) in zip(going, answers, strict=True):
-                found[rider] = self._known(rider, leaves.pop(rider), outcomes, corrupt, name, lane)
+                silent = any(outcome.verdict is Verdict.UNKNOWN for outcome in outcomes.values())
+                message = going[0].job.queue_id if silent else rider.job.queue_id  # a request that nobody answered is one finding
+                found[rider] = self._known(rider, leaves.pop(rider), outcomes, corrupt, name, lane, message)
         except BaseException:
             for leave in leaves.values():
                 self._standing.abandon(leave)
@@ -85,32 +90,50 @@ class Attempts:
             lane.active -= count
         return list(found.values())
 
-    async def _begin_all(self, riders: Sequence[Rider], name: str) -> list[BaseException | None]:
-        """None for each that is begun, else why not. One alone needs no task of its own."""
-        if len(riders) > 1:
-            return await asyncio.gather(*(self._begin(rider, name) for rider in riders), return_exceptions=True)
-        try:
-            for rider in riders:
-                await self._begin(rider, name)
-        except SpoolError as error:
-            return [error]
-        return [None] * len(riders)
+    async def _begin_all(self, riders: Sequence[Rider], name: str, lane: Lane, turn: Pass) -> list[BaseException | None]:
+        """None for each that is begun, else why not. What is spent goes into the same commit: both are asked for at once. A spool
+        that cannot write says so by the former; what is not noted as spent is only forgotten by a restart."""
+        if not riders:
+            return []
+        spent = lane.gate.begun(turn)
+        if len(riders) == 1 and not spent:  # one alone needs no task of its own
+            try:
+                await self._begin(riders[0], name)
+            except SpoolError as error:
+                return [error]
+            return [None]
+        work = [self._begin(rider, name) for rider in riders]
+        store = [self._spool.spend(spent)] if spent else []
+        found: list[BaseException | None] = list(await asyncio.gather(*work, *store, return_exceptions=True))
+        return found[: len(riders)]
 
     async def _begin(self, rider: Rider, name: str) -> None:
-        group, job = rider.group, rider.job
-        addresses = tuple(recipient.address for recipient in job.recipients)
+        group, job, addresses = rider.group, rider.job, rider.addresses
         number = await self._spool.begin(job.queue_id, addresses, name, group.route.name, self._clock())
         group.begun = Begun(number, job.queue_id, name, group.route.name, addresses, self._clock())
 
     def _known(
-        self, rider: Rider, leave: pauses.Pass, outcomes: Mapping[str, Outcome], corrupt: CorruptEntry | None, name: str, lane: Lane
+        self,
+        rider: Rider,
+        leave: pauses.Pass,
+        outcomes: Mapping[str, Outcome],
+        corrupt: CorruptEntry | None,
+        name: str,
+        lane: Lane,
+        message: str,
     ) -> Made:
         """What an attempt that was made means for the provider, before it is recorded for the message."""
         changes: Sequence[pauses.Change] = ()
         if lane.retired:  # it says nothing about the provider as it is configured now
             self._standing.abandon(leave)
         else:
-            changes = self._standing.settle(leave, outcomes.values(), self._clock())
+            changes = self._standing.settle(leave, outcomes.values(), self._clock(), message)
+            if any(change.paused and not change.pause.identity for change in changes):
+                lane.gate.shut()  # who stands there chooses again
+            for outcome in outcomes.values():
+                if outcome.verdict is Verdict.THROTTLE and not outcome.own:
+                    lane.budget.throttled(self._clock(), outcome.retry_after)
+                    break
         refusal = _cannot_carry(outcomes.values())
         if refusal:
             self._remember(rider.job.queue_id, tuple(outcomes), name, refusal)
@@ -135,8 +158,9 @@ class Attempts:
         found = ((name, self._refusals.get((queue_id, address, name))) for name in order)
         return frozenset((name, refusal) for name, refusal in found if refusal)
 
-    async def _ask(self, transport: Transport, jobs: Sequence[Job]) -> list[tuple[Mapping[str, Outcome], CorruptEntry | None]]:
-        """For each job the outcome of each recipient, whatever the transport does, and what it could not read of the message."""
+    async def _ask(self, transport: Transport, riders: Sequence[Rider]) -> list[tuple[Mapping[str, Outcome], CorruptEntry | None]]:
+        """For each rider the outcome of each recipient, whatever the transport does, and what it could not read of the message."""
+        jobs = [rider.job for rider in riders]
         corrupt: CorruptEntry | None = None
         try:
             answers = await transport.attempt(jobs)
@@ -155,13 +179,7 @@ class Attempts:
                 self._events.bug(f"{_ids(jobs)}: {transport.provider} gave outcomes for other recipients", wrong)
             silent = Outcome(Verdict.UNKNOWN, "4.3.0", "internal error during the attempt", OURSELVES, own=True)
             answers = {one: answers.get(one, silent) for one in expected}
-        return [
-            (
-                {one.address: _about_the_job(answers[job.queue_id, one.address], transport.identity(job)) for one in job.recipients},
-                corrupt if len(jobs) == 1 else None,
-            )
-            for job in jobs
-        ]
+        return [(_about_the_job(rider, answers, transport), corrupt if len(riders) == 1 else None) for rider in riders]
 
 
 def _cannot_carry(outcomes: Iterable[Outcome]) -> CannotCarry | None:
@@ -177,11 +195,16 @@ def _for_the_next(outcome: Outcome) -> Outcome:
     return replace(outcome, verdict=Verdict.RETRY, status="4" + outcome.status[1:])
 
 
-def _about_the_job(outcome: Outcome, identities: Sequence[str]) -> Outcome:
-    """A finding about an identity that the job does not use could never be waited for: it is a deferral like others."""
-    if outcome.verdict is Verdict.CONFIG and outcome.identity not in identities:
-        return replace(outcome, verdict=Verdict.RETRY, identity="")
-    return outcome
+def _about_the_job(rider: Rider, answers: Mapping[tuple[str, str], Outcome], transport: Transport) -> dict[str, Outcome]:
+    """Its recipients' outcomes. A finding about an identity that the job does not use could never be waited for: it is a deferral
+    like others."""
+    found = rider.outcomes(answers)
+    if any(outcome.verdict is Verdict.CONFIG for outcome in found.values()):
+        identities = transport.identity(rider.job)
+        for address, outcome in found.items():
+            if outcome.verdict is Verdict.CONFIG and outcome.identity not in identities:
+                found[address] = replace(outcome, verdict=Verdict.RETRY, identity="")
+    return found
 
 
 def _ids(jobs: Sequence[Job]) -> str:

@@ -3,7 +3,7 @@
 Promises: nobody waits longer than the transport's `wait`, and nobody waits for others while nothing more is due in the spool;
 a request leaves when it is full, or with those who are there. A slot of the provider is held while a batch is prepared and
 attempted, so that what lies in memory is bounded. A message that makes several requests, a large one, and one that the
-transport does not share go alone.
+transport does not share go alone. Seats are given to routes by their shares, and only as many as the provider's budget lets go.
 
 How it fails: whatever happens to a batch, each group hears of it at its seat: what came of the attempt, the spool's error, or
 that it has to go alone.
@@ -12,12 +12,12 @@ that it has to go alone.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
+from relay.delivery.gate import GateShut, Pass
 from relay.delivery.lanes import Group, Lane, Made, Rider, Search
+from relay.delivery.seats import Seat, Seats, Turn
 from relay.model import Job
 from relay.transports.base import Share
 
@@ -27,37 +27,20 @@ MOST = 2 * 1024 * 1024
 """Octets of one batch, however much the provider takes: a slow line must carry it within the time-out of one request."""
 PACE = 0.1
 """Seconds between two requests that are not full, so that a trickle is no storm of requests."""
-
-
-class Turn(Enum):
-    """What a group hears that was not attempted."""
-
-    ALONE = "alone"  # it may go, without others
-    PASSED = "passed"  # the transport cannot carry it, or an identity is paused: the search says which
-    AGAIN = "again"  # it may not go now: it gives itself back to the spool, and chooses again
-
-
-@dataclass(slots=True, eq=False)
-class Seat:
-    """A group's place in a batch. `heard` is what came of it."""
-
-    group: Group
-    search: Search
-    taken: float  # of the loop's clock
-    heard: asyncio.Future[Made | Turn] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    def tell(self, what: Made | Turn | BaseException) -> None:
-        """Say what came of it; who has left does not hear it."""
-        if self.heard.done():
-            return
-        if isinstance(what, BaseException):
-            self.heard.set_exception(what)
-        else:
-            self.heard.set_result(what)
+FLOW = ""
+"""The name of all batches together at the provider's gate: no route is called so."""
 
 
 Prepare = Callable[[Seat], Awaitable[Sequence[Job] | Turn]]
-Attempt = Callable[[Sequence[Rider]], Awaitable[Sequence[Made | BaseException | None]]]
+Attempt = Callable[[Sequence[Rider], Pass], Awaitable[Sequence[Made | BaseException | None]]]
+
+
+@dataclass(slots=True)
+class _Place:
+    """A turn at the provider's gate, if one is held, and whether a request has used it."""
+
+    turn: Pass | None
+    used: bool = False
 
 
 class Batches:
@@ -69,7 +52,7 @@ class Batches:
         self._batching = lane.transport.batching
         self._prepare = prepare
         self._attempt = attempt
-        self._seats: deque[Seat] = deque()
+        self._seats = Seats()
         self._news = asyncio.Event()
         self._idle = True  # nothing more is due in the spool
         self._left = 0.0  # when the last batch left
@@ -84,7 +67,7 @@ class Batches:
     async def ride(self, group: Group, search: Search) -> Made | Turn:
         """Take a seat, and hear what came of it. Raises SpoolError."""
         seat = Seat(group, search, _now())
-        self._seats.append(seat)
+        self._seats.add(seat)
         self._news.set()
         if not self._gathering:
             self._gathering = True
@@ -115,15 +98,32 @@ class Batches:
 
     async def _gather(self) -> None:
         """Send batches on their way as long as there are seats."""
+        gate, budget = self._lane.gate, self._lane.budget
         try:
-            while self._seats:
+            while len(self._seats):
                 await self._fill()
-                await self._lane.slots.acquire()  # more may come meanwhile
-                seats = [self._seats.popleft() for _ in range(min(len(self._seats), self._batching.jobs))]
+                first = self._of_request() + self._of_group(self._seats.first.group)
+                try:
+                    turn = await gate.enter(FLOW, self._seats.weight, first)  # more may come meanwhile
+                except GateShut:
+                    for seat in self._seats.take(len(self._seats)):
+                        seat.tell(Turn.AGAIN)
+                    return
+                wanted = self._of_request() + sum(map(self._of_group, self._seats.groups(self._batching.jobs)))
+                have = first + gate.more(turn, max(wanted - first, 0)) if budget.most is not None else wanted
+                seats = self._seats.take(self._batching.jobs, have - self._of_request(), self._of_group)
                 self._left = _now()
-                self._spawn(self._carry(seats))
+                self._spawn(self._carry(seats, _Place(turn)))
         finally:
             self._gathering = False
+
+    def _of_request(self) -> int:
+        """What one more request takes of the budget, whatever is in it."""
+        return self._lane.budget.amount(requests=1, messages=0, recipients=0)
+
+    def _of_group(self, group: Group) -> int:
+        """What a group in it takes beside."""
+        return self._lane.budget.amount(requests=0, messages=1, recipients=len(group.states))
 
     async def _fill(self) -> None:
         """Until the request is full, or whoever is there should wait no longer."""
@@ -140,59 +140,78 @@ class Batches:
         if len(self._seats) >= self._batching.jobs or self._lane.retired or self._hurried:
             return 0.0
         now = _now()
-        longest = self._seats[0].taken + self._batching.wait - now
+        longest = self._seats.first.taken + self._batching.wait - now
         if not self._idle:
             return longest
         return min(longest, self._left + PACE - now)
 
-    async def _carry(self, seats: Sequence[Seat]) -> None:
-        """Prepare and attempt what these send. The slot that was acquired for it is given back."""
+    async def _carry(self, seats: Sequence[Seat], place: _Place) -> None:
+        """Prepare and attempt what these send. The place that was found for it is given back."""
         most = min(self._batching.octets, MOST)
         kinds: dict[str, list[tuple[Seat, Rider]]] = {}
         octets = 0
         try:
             async for seat, rider, share in self._riders(seats):
                 if octets + share.octets > most:
-                    await self._leave(kinds)
+                    await self._leave(kinds, place)
                     octets = 0
                 octets += share.octets
                 kinds.setdefault(share.kind, []).append((seat, rider))
-            await self._leave(kinds)
+            await self._leave(kinds, place)
         except Exception as error:  # a bug of ours: every group is given back by whoever sees it through
             for seat in seats:
                 seat.tell(error)
         finally:
-            self._lane.slots.release()
+            if place.turn:
+                self._lane.gate.leave(place.turn)
 
-    async def _leave(self, kinds: dict[str, list[tuple[Seat, Rider]]]) -> None:
+    async def _leave(self, kinds: dict[str, list[tuple[Seat, Rider]]], place: _Place) -> None:
         """One attempt for each kind: several at once where slots are free, so that the mail of many senders does not stand behind
         each other in one slot."""
-        async with asyncio.TaskGroup() as others:
-            while kinds:
-                _, riders = kinds.popitem()
-                if kinds and not self._lane.slots.locked():
-                    await self._lane.slots.acquire()  # at once
-                    others.create_task(self._go_beside(riders))
-                else:
-                    await self._go(riders)
+        while kinds:
+            _, riders = kinds.popitem()
+            if kinds and not self._lane.gate.busy:
+                # Not waited for: who holds a slot and waits for another one could wait for ever.
+                self._spawn(self._go_beside(riders, _Place(None)))
+                await asyncio.sleep(0)  # it takes its slot
+            else:
+                await self._go(riders, place)
 
-    async def _go_beside(self, riders: Sequence[tuple[Seat, Rider]]) -> None:
-        """An attempt with a slot of its own, which was acquired for it."""
+    async def _go_beside(self, riders: Sequence[tuple[Seat, Rider]], place: _Place) -> None:
+        """An attempt with a slot of its own."""
         try:
-            await self._go(riders)
+            await self._go(riders, place)
         finally:
-            self._lane.slots.release()
+            if place.turn:
+                self._lane.gate.leave(place.turn)
 
-    async def _go(self, riders: Sequence[tuple[Seat, Rider]]) -> None:
+    async def _go(self, riders: Sequence[tuple[Seat, Rider]], place: _Place) -> None:
         """One attempt, and each hears what came of it."""
         try:
-            made = await self._attempt([rider for _, rider in riders])
+            turn = await self._turn(place)
+            made = await self._attempt([rider for _, rider in riders], turn)
+        except GateShut:
+            for seat, _ in riders:
+                seat.tell(Turn.AGAIN)
+            return
         except Exception as error:  # a bug of ours: every group is given back by whoever sees it through
             for seat, _ in riders:
                 seat.tell(error)
             return
         for (seat, _), one in zip(riders, made, strict=True):
             seat.tell(Turn.AGAIN if one is None else one)
+
+    async def _turn(self, place: _Place) -> Pass:
+        """The turn for one more request: the one that is there, once; each other takes its part of the budget first."""
+        if place.turn and (not place.used or not self._of_request()):
+            place.used = True
+            return place.turn
+        if place.turn:
+            turn, place.turn = place.turn, None
+            self._lane.gate.leave(turn)
+        place.turn = await self._lane.gate.enter(FLOW, 1, self._of_request())
+        place.used = True
+        return place.turn
 
     async def _riders(self, seats: Sequence[Seat]) -> AsyncIterator[tuple[Seat, Rider, Share]]:
         """Those who share a request, prepared one after the other; the others hear what becomes of them."""

@@ -2,33 +2,39 @@
 
 Promises: a slot of the provider is held while jobs are built and attempted, so that what lies in memory is bounded; an
 attempt is begun in the spool before its first byte, and recorded before anything follows from it; a maybe-relayed
-recipient is given to nobody but its provider; what a full line cannot take waits in the spool and goes first later.
+recipient is given to nobody but its provider; what a full line cannot take waits in the spool and goes first later; nothing
+leaves that a provider's budget does not let go.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
-from relay import pauses, verdicts
-from relay.delivery import lines
+from relay import pauses, rewriting
+from relay.budgets import Allowance
+from relay.delivery.alerts import Alerts
 from relay.delivery.attempts import Attempts
-from relay.delivery.batches import Batches, Turn
-from relay.delivery.closing import EXPIRED, OURSELVES, Closing
-from relay.delivery.lanes import Group, Lane, Made, Rider, Search, lane_for
+from relay.delivery.closing import OURSELVES, Closing
+from relay.delivery.fleet import Fleet
+from relay.delivery.gate import GateShut, Pass
+from relay.delivery.lanes import Group, Lane, Made, Rider, Search
 from relay.delivery.lines import Lines
+from relay.delivery.ramping import Ramping
+from relay.delivery.seats import Seat, Turn
+from relay.delivery.settings import DeliverySettings
+from relay.delivery.shadow import Shadows
+from relay.delivery.telling import Telling
 from relay.errors import CannotCarry
 from relay.log import Events
 from relay.metrics import Metrics
-from relay.model import IN_LINE, Job, Kind, Outcome, State, Verdict
-from relay.spool.base import Recorded, Spool
+from relay.model import Job, Outcome, Recipient, State, Verdict, line_key, line_of
+from relay.spool.base import Spool
 from relay.transports.base import Transport
 
 LATE = 3600.0
 """Seconds that an entry waits for a provider whose trouble began after the entry's time was over."""
-CLOSE = 10.0
-"""Seconds that a transport which is used no more may take to close its connections."""
 
 
 class Carrier:
@@ -38,9 +44,11 @@ class Carrier:
         self,
         *,
         spool: Spool,
-        transports: Mapping[str, Transport],
         closing: Closing,
-        expire: float,
+        ramping: Ramping,
+        alerts: Alerts,
+        shadows: Shadows,
+        settings: DeliverySettings,
         random: Callable[[], float],
         due_at: Callable[[float], None],
         free: Callable[[Group, Iterable[str]], None],
@@ -48,106 +56,78 @@ class Carrier:
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
-        self.lanes: dict[str, Lane] = {}
-        self._batches: dict[Lane, Batches] = {}
         self.standing = pauses.Standing(random)
         self.recording: set[int] = set()  # attempts whose outcome is known and being recorded
         self.stopping = False
         self.table = 0  # counts the tables of routes: what an earlier one chose, and is not begun, is chosen again
-        self._closers: set[asyncio.Task[None]] = set()
         self._spool = spool
         self._closing = closing
-        self._expire = expire
+        self._ramping = ramping
+        self._shadows = shadows
+        self._settings = settings
         self._due_at = due_at
         self._free = free
         self._events = events
-        self._metrics = metrics
         self._clock = clock
-        self.attempts = Attempts(
+        self.fleet = Fleet(self._prepared, self._attempt_together, events, clock)
+        self.attempts = Attempts(spool=spool, standing=self.standing, may_not_begin=self._may_not_begin, events=events, clock=clock)
+        self.lines = Lines(spool=spool, insist=closing.insist, due_at=due_at, clock=clock)
+        self.telling = Telling(
             spool=spool,
+            closing=closing,
             standing=self.standing,
-            may_not_begin=self._may_not_begin,
+            lanes=lambda: self.lanes,
+            passed_by=lambda queue_id, address, name: bool(self.attempts.refused(queue_id, address, (name,))),
+            alerts=alerts,
+            due_at=due_at,
             events=events,
+            metrics=metrics,
             clock=clock,
         )
-        self.lines = Lines(spool=spool, insist=closing.insist, due_at=due_at, clock=clock)
-        for name, transport in transports.items():
-            self._open(transport, name)
 
-    def configure(self, transports: Mapping[str, Transport], expire: float, *, rerouted: bool) -> Sequence[pauses.Pause]:
-        """Use other transports from now on; returns the pauses that are known no longer. A provider whose transport is the same object
-        goes on as if nothing had happened.
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """The way to each configured provider."""
+        return self.fleet.lanes
 
-        What is under way ends with the transport it began with, which is closed after the last one; who stands in its line
-        chooses again, and with `rerouted` who stands in any. What was known of a changed provider (its pause, what it cannot
-        carry) is known no longer.
+    def configure(
+        self, transports: Mapping[str, Transport], allowances: Mapping[str, Allowance], settings: DeliverySettings, *, rerouted: bool
+    ) -> Sequence[pauses.Pause]:
+        """Use other transports from now on; returns the pauses that are known no longer.
+
+        Who stands in the line of a provider that changed chooses again, and with `rerouted` who stands in any. What was known of
+        a changed provider (its pause, what it cannot carry) is known no longer.
         """
-        self._expire = expire
+        self._settings = settings
         self.table += rerouted
-        kept = {name for name, lane in self.lanes.items() if transports.get(name) is lane.transport}
-        retired = [lane for name, lane in self.lanes.items() if name not in kept]
-        forgotten = [pause for name in self.lanes.keys() - kept for pause in self.standing.forget(name)]
+        before = set(self.lanes)
+        kept = self.fleet.configure(transports, allowances)
         self.attempts.keep(kept)
-        lanes, self.lanes = self.lanes, {}
-        for name, transport in transports.items():
-            if name in kept:
-                self.lanes[name] = lanes[name]
-            else:
-                self._open(transport, name)
-        for lane in retired:
-            lane.retired = True
-            if batches := self._batches.get(lane):
-                batches.hurry()
-            self._close_unused(lane)
-        return forgotten
-
-    def _open(self, transport: Transport, name: str) -> None:
-        lane = self.lanes[name] = lane_for(transport)
-        if transport.batching.jobs > 1:
-            self._batches[lane] = Batches(
-                lane,
-                prepare=lambda seat: self._prepared(seat.group, name, lane, seat.search),
-                attempt=lambda riders: self._attempt_together(riders, name, lane),
-            )
+        return [pause for name in before - kept for pause in self.standing.forget(name)]
 
     def stop(self) -> None:
         """Begin nothing new from now on."""
         self.stopping = True
-        for batches in self._batches.values():
-            batches.hurry()
-
-    def more_is_due(self, more: bool) -> None:
-        """Whether the spool had something due when it was asked last."""
-        for batches in self._batches.values():
-            batches.more_is_due(more)
-
-    def _close_unused(self, lane: Lane) -> None:
-        """Close the transport of a lane that nobody is on and nobody will be. Nobody waits for it: a server that does not answer
-        our farewell must hold up neither a message nor a reload."""
-        if lane.retired and not lane.line:
-            self._batches.pop(lane, None)
-            task = asyncio.create_task(self._close(lane.transport))
-            self._closers.add(task)
-            task.add_done_callback(self._closers.discard)
-
-    async def _close(self, transport: Transport) -> None:
-        try:
-            async with asyncio.timeout(CLOSE):
-                await transport.aclose()
-        except Exception as error:  # nothing of a message depends on it
-            self._events.bug(f"closing the transport of {transport.provider}", error)
-
-    async def cut_off(self) -> None:
-        """Give up every request with several messages. Nobody is there any more who would record what came of it."""
-        await asyncio.gather(*(batches.close() for batches in self._batches.values()))
-
-    async def closed(self) -> None:
-        """Until the transports that are used no more are closed, or given up."""
-        await asyncio.gather(*self._closers)
+        self.fleet.hurry()
+        for lane in self.lanes.values():
+            lane.gate.shut()
 
     async def carry(self, group: Group) -> None:
         """Take the first provider of the order that may be used and can carry the group; wait, hold or fail where none is."""
+        try:
+            await self._carry(group)
+            for work in group.later:
+                await work()
+        finally:
+            if group.shadow:
+                group.shadow.cancel()
+
+    async def _carry(self, group: Group) -> None:
         entry = group.entry
+        if group.refused_by_guard:
+            outcome = Outcome(Verdict.PERM_MSG, "5.7.1", group.refused_by_guard, OURSELVES, own=True)
+            await self._closing.fail(entry, group.route, dict.fromkeys(group.addresses, outcome))
+            return
         if why := self._nobody(group):
             await self._closing.hold(entry, group.states, why)
             return
@@ -161,7 +141,9 @@ class Carrier:
                 return
             if len(search.refusals) > before and name != group.order[-1]:
                 self._events.passed_over(entry.queue_id, name, str(search.refusals[-1][1]))
-        if search.blocked:
+        if search.full:
+            await self._wait(group, line_key(search.full, group.route.name), self._clock())
+        elif search.blocked:
             await self._wait(group, search.blocked.key, search.blocked.since)
         elif group.pinned:
             why = "; ".join(str(refusal) for _, refusal in search.refusals)
@@ -179,7 +161,10 @@ class Carrier:
             return ""
         if group.pinned:
             name = group.order[0]
-            return f"may have been delivered by {name}, which is not configured any more: configure {name} until it is sent, or delete it"
+            return (
+                f"may have been delivered by {name}, which is not configured any more: configure {name} until it is sent, delete it, or: "
+                f"relay queue reroute --id {group.entry.queue_id} --via PROVIDER --even-if-maybe-sent"
+            )
         return f"none of its providers is configured any more: {', '.join(group.order)}"
 
     async def _try_provider(self, group: Group, name: str, search: Search) -> bool:
@@ -191,30 +176,48 @@ class Carrier:
         if known := dict(group.refused).get(name):
             search.refusals.append((name, known))
             return False
-        pause = self.standing.blocked(name, self._clock())
+        await self._mind_the_quota(name, lane)
+        pause = self.standing.blocked(name, self._clock(), (pauses.of_message(group.entry.queue_id),))
         if pause is None:
             return await self._join(group, name, lane, search)
         search.blocked = search.blocked or pause
-        if pause.quiet:  # throttled: what is meant for it waits, it never fails over
-            await self._wait(group, pause.key, pause.since)
-        return pause.quiet
+        if not pause.quiet:
+            return False
+        if group.route.spills and name != group.order[-1]:
+            self._events.spilled(group.entry.queue_id, name, group.order[group.order.index(name) + 1], pause.outcome.reply)
+            return False
+        await self._wait(group, pause.key, pause.since)  # throttled: what is meant for it waits, it never fails over
+        return True
+
+    async def _mind_the_quota(self, name: str, lane: Lane) -> None:
+        """A quota that is used up is waited for as a throttled provider is, in the spool."""
+        now = self._clock()
+        if (used_up := lane.budget.exhausted(now)) is None:
+            return
+        until, what = used_up
+        change = self.standing.exhausted(name, Outcome(Verdict.THROTTLE, "4.7.28", what, OURSELVES, own=True), now, until)
+        if change:
+            lane.gate.shut()
+            await self.telling.change(change)
 
     async def _join(self, group: Group, name: str, lane: Lane, search: Search) -> bool:
         """Stand in the provider's line. A full line is waited for in the spool, and who waits there goes first."""
         if not self.lines.enter(lane, group):
-            await self._wait(group, lines.key(name), self._clock())
+            if group.route.spills and name != group.order[-1]:
+                search.full = search.full or name
+                self._events.spilled(group.entry.queue_id, name, group.order[group.order.index(name) + 1], "its line is full")
+                return False
+            await self._wait(group, line_key(name, group.route.name), self._clock())
             return True
         try:
             return await self._take(group, name, lane, search)
         finally:
-            lane.line -= 1
-            self._close_unused(lane)
-            if not self.stopping:
-                await self.lines.call_after(name, lane)
+            await self.lines.leave(name, lane, group, call=not self.stopping)
+            self.fleet.close_unused(lane)
 
     async def _take(self, group: Group, name: str, lane: Lane, search: Search) -> bool:
         """In a batch, or alone."""
-        batches = self._batches.get(lane)
+        batches = self.fleet.batches(lane)
         heard: Made | Turn | None
         if batches and batches.may_ride(group):
             heard = await batches.ride(group, search)
@@ -232,33 +235,52 @@ class Carrier:
     async def _take_alone(self, group: Group, name: str, lane: Lane, search: Search) -> Turn | None:
         """With a slot of the provider: build the jobs, and attempt them one after the other. None when each was seen to."""
         made: Made | None = None
-        async with lane.slots:
-            parts = await self._prepared(group, name, lane, search)
+        turn: Pass | None = None
+        try:
+            amount = lane.budget.amount(requests=1, messages=1, recipients=len(group.states))
+            turn = await lane.gate.enter(group.route.name, group.weight, amount)
+            parts = await self._prepared(name, lane, Seat(group, search, 0.0))
             if isinstance(parts, Turn):
+                lane.gate.give_back(turn)
                 return parts
             for number, part in enumerate(parts, start=1):
-                made = await self.attempts.alone(Rider(group, part), name, lane)
+                if number > 1 and (more := lane.budget.amount(requests=1, messages=0, recipients=0)):
+                    turn = await self._another(group, lane, turn, more)
+                made = await self.attempts.alone(Rider(group, part), name, lane, turn)
                 if made is None:
+                    lane.gate.give_back(turn)
                     await self._choose_again(group, tuple(recipient.address for recipient in part.recipients))
                 elif number < len(parts):
                     await self._settle(group, name, made)
+        except GateShut:
+            return Turn.AGAIN
+        finally:
+            if turn:
+                lane.gate.leave(turn)
         if made:
             await self._settle(group, name, made)
         return None
 
-    async def _attempt_together(self, riders: Sequence[Rider], name: str, lane: Lane) -> Sequence[Made | BaseException | None]:
+    async def _another(self, group: Group, lane: Lane, turn: Pass, amount: int) -> Pass:
+        """The turn of one more request: others may be before it."""
+        lane.gate.leave(turn)
+        return await lane.gate.enter(group.route.name, group.weight, amount)
+
+    async def _attempt_together(self, name: str, lane: Lane, riders: Sequence[Rider], turn: Pass) -> Sequence[Made | BaseException | None]:
         """One attempt. Its outcomes are known from here on, though each is recorded by its own group: a drain that loses its patience
         in between does not take them for attempts under way."""
-        found = await self.attempts.make(riders, name, lane)
+        found = await self.attempts.make(riders, name, lane, turn)
         self.recording.update(one.begun.attempt for one in found if isinstance(one, Made))
         return found
 
-    async def _prepared(self, group: Group, name: str, lane: Lane, search: Search) -> Sequence[Job] | Turn:
+    async def _prepared(self, name: str, lane: Lane, seat: Seat) -> Sequence[Job] | Turn:
         """What the group would send by this provider; or PASSED with the reason in `search`, or AGAIN where it may not begin."""
+        group, search = seat.group, seat.search
         if self._may_not_begin(group, lane) or self.standing.blocked(name, self._clock()):
             return Turn.AGAIN
+        job = await self._job(group)
         try:
-            parts = await lane.transport.prepare(await self._job(group))
+            parts = await lane.transport.prepare(job)
         except CannotCarry as refusal:
             search.refusals.append((name, refusal))
             return Turn.PASSED
@@ -266,6 +288,8 @@ class Carrier:
         if pause is not None and pause.identity:
             search.blocked = search.blocked or pause
             return Turn.PASSED
+        if group.shadow is None:
+            group.shadow = self._shadows.begin(job, group.route)
         return parts
 
     def _may_not_begin(self, group: Group, lane: Lane) -> bool:
@@ -273,12 +297,23 @@ class Carrier:
         return self.stopping or lane.retired or group.table != self.table
 
     async def _job(self, group: Group) -> Job:
+        """The group's mail as it is to leave: the sender rewritten, the recipients redirected, where the configuration says so. The
+        stored entry keeps what the app said."""
         entry = group.entry
+        rules = self._settings.rewriting
+        sender = entry.envelope.reverse_path
+        edits = rules.edits(entry.header, entry.edits, sender)
+        envelope = replace(entry.envelope, reverse_path=rules.reverse_path(sender))
+        recipients = tuple(state.recipient for state in group.states)
+        if group.redirect:
+            edits = rewriting.redirected(entry.header, edits, group.redirect, group.addresses)
+            recipients = (Recipient(group.redirect),)
+            envelope = replace(envelope, recipients=recipients)
         return Job(
             queue_id=entry.queue_id,
-            envelope=entry.envelope,
-            recipients=tuple(state.recipient for state in group.states),
-            edits=entry.edits,
+            envelope=envelope,
+            recipients=recipients,
+            edits=edits,
             message=await self._spool.message(entry.queue_id),
             arrived=entry.arrived,
             bounce=entry.bounce,
@@ -302,70 +337,23 @@ class Carrier:
         group.begun = None
         self._free(group, recorded)
         for address, one in recorded.items():
-            self._tell_log(group, name, address, one, begun.started, now)
+            self.telling.attempt(group, name, address, one, begun.started, now)
             if one.state is State.QUEUED:
                 self._due_at(one.next_attempt)
         for change in made.changes:
-            await self._tell_change(change)
-        await self._closing.close(entry, group.route, recorded, closed, last=made.outcomes)
+            await self.telling.change(change, entry)
+        await self._ramping.note(group.route, name, made.outcomes.values(), now, entry)
+
+        async def close() -> None:
+            await self._shadows.end(group.shadow)  # the body goes when the entry is finished
+            await self._closing.close(entry, group.route, recorded, closed, last=made.outcomes)
+
+        if group.shadow:
+            group.later.append(close)
+        else:
+            await close()
         if made.corrupt:
             raise made.corrupt
-
-    def _tell_log(self, group: Group, name: str, address: str, one: Recorded, began: float, now: float) -> None:
-        entry, outcome = group.entry, one.outcome
-        next_attempt: float | None = None
-        next_provider = name
-        if one.state is State.QUEUED:
-            next_attempt = one.next_attempt
-            pause = self.standing.blocked(name, now, (outcome.identity,) if outcome.identity else ())
-            passed_by = bool(self.attempts.refused(entry.queue_id, address, (name,)))
-            if passed_by or verdicts.CONSEQUENCES[outcome.verdict].fail_over is verdicts.FailOver.AT_ONCE:
-                others = (other for other in group.order if other != name and not self.standing.blocked(other, now))
-                next_provider = next(others, name)
-            if next_provider == name and pause is not None:
-                next_attempt = pause.until
-        waited = max(began - max(entry.arrived, 0.0), 0.0)
-        self._events.attempt(
-            entry.queue_id,
-            address,
-            outcome,
-            provider=name,
-            route=group.route.name,
-            delay=max(now - entry.arrived, 0.0),
-            delays=(0.0, waited, outcome.connect_s, outcome.send_s),
-            next_attempt=next_attempt,
-            next_provider=next_provider,
-            held=one.state is State.HELD,
-        )
-        word = "expired" if outcome.status == EXPIRED else verdicts.CONSEQUENCES[outcome.verdict].log
-        self._metrics.recipient(name, group.route.name, word)
-        if outcome.kind is Kind.RELAYED:
-            self._metrics.duration(name, max(now - began, 0.0))
-
-    async def _tell_change(self, change: pauses.Change) -> None:
-        """Loud and once: a provider is not used any more, or is back."""
-        pause = change.pause
-        if change.paused and not any(pause is one for one in self.standing.all()):
-            return  # it ended, or a reload forgot it, while the outcome was recorded
-        lane = self.lanes.get(pause.provider)
-        waiting = (lane.line if lane else 0) + await self._closing.insist(lambda: self._spool.waiting(pause.key))
-        if not change.paused:
-            if lane:
-                self._metrics.provider_up(pause.provider, True)
-            self._events.resumed(pause.key, waiting)
-            # What waits for another paused provider may go by this one now; what waits for a throttled one never left it.
-            await self._closing.insist(lambda: self._spool.wake(pause.key if pause.quiet else None, self._clock()))
-            return
-        self._due_at(pause.until)
-        outcome = pause.outcome
-        if pause.quiet:
-            self._events.throttled(pause.provider, outcome.reply, pause.until - self._clock())
-            return
-        if pause.identity:
-            self._events.identity_paused(pause.provider, pause.identity, outcome.reply, waiting, outcome.mend)
-            return
-        self._metrics.provider_up(pause.provider, False)
-        self._events.paused(pause.provider, outcome.reply, waiting, outcome.mend, pause.until)
 
     # Without an attempt.
 
@@ -374,7 +362,7 @@ class Carrier:
 
         An entry whose time ran out while nobody looked (a long stop, a clock that stepped) still gets a fair chance.
         """
-        until = expires = group.entry.arrived + self._expire
+        until = expires = group.entry.arrived + self._settings.expire
         if began >= expires:
             until = began + LATE
         if self._clock() >= until:
@@ -393,10 +381,10 @@ class Carrier:
             if pause.key == key:
                 why = pause.outcome
                 return Outcome(Verdict.RETRY, why.status, f"provider {key}: {why.reply}", OURSELVES, own=True, mend=why.mend)
-        return Outcome(Verdict.RETRY, "4.3.2", f"its turn with provider {key.removesuffix(IN_LINE)}", OURSELVES, own=True)
+        return Outcome(Verdict.RETRY, "4.3.2", f"its turn with provider {line_of(key) or key}", OURSELVES, own=True)
 
     def _crowded(self, key: str) -> bool:
-        return any(lane.crowded and lines.key(name) == key for name, lane in self.lanes.items())
+        return any(line.crowded and line_key(name, route) == key for name, lane in self.lanes.items() for route, line in lane.lines.items())
 
     async def _refuse(self, group: Group, refusals: Sequence[tuple[str, CannotCarry]]) -> None:
         """No provider of the route can carry it: it fails, and the bounce names each reason."""

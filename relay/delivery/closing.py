@@ -43,6 +43,7 @@ class Closing:
         settings: DeliverySettings,
         carries_reports: Callable[[str], bool | None],
         waits_for: Callable[[str], Outcome],
+        settled: Callable[[routing.Route], routing.Route],
         trouble: SpoolTrouble,
         events: Events,
         metrics: Metrics,
@@ -50,11 +51,13 @@ class Closing:
         random: Callable[[], float],
     ) -> None:
         """`carries_reports` says whether a provider carries multipart/report, None where it is not configured; `waits_for` what
-        recipients with this key wait for, as an outcome of our own; `random` gives numbers in [0, 1)."""
+        recipients with this key wait for, as an outcome of our own; `settled` gives a route the shares of the moment; `random`
+        gives numbers in [0, 1)."""
         self._spool = spool
         self._routes = tuple(routes)
         self._settings = settings
         self._waits_for = waits_for
+        self._settled = settled
         self._events = events
         self._metrics = metrics
         self._clock = clock
@@ -117,12 +120,22 @@ class Closing:
         return self._notices.wanted(entry, recipient, what)
 
     def ways(self, entry: Entry) -> Callable[[RecipientState], routing.Route | None]:
-        """The route of each recipient of an entry. A notice of ours goes by the route of those it is about, which its recipient
-        keeps: what must not leave by another door does not, whoever reads the notice and whatever a reload changes."""
-        if entry.bounce:
-            return lambda state: self._notices.way(entry, state, self._routes)
-        routes = routing.applicable(self._routes, entry)
-        return lambda state: routing.choose(routes, state.recipient.address)
+        """The route of each recipient of an entry, with the shares of the moment. A notice of ours goes by the route of those it is
+        about, which its recipient keeps: what must not leave by another door does not, whoever reads the notice and whatever a
+        reload changes. So does what may have been relayed: its route's guard stands before it. Where an admin fixed a recipient's
+        providers, they take the place of the route's."""
+        routes = () if entry.bounce else routing.applicable(self._routes, entry, self._settings.controls)
+
+        def way(state: RecipientState) -> routing.Route | None:
+            if entry.bounce:
+                found: routing.Route | None = self._notices.way(entry, state, self._routes)
+            else:
+                found = routing.begun(self._routes, state) or routing.choose(routes, state.recipient.address)
+            if state.via and not (entry.bounce and state.via == entry.via):
+                return routing.only(found or routing.Route("", ()), state.via)
+            return self._settled(found) if found else None
+
+        return way
 
     async def hold(self, entry: Entry, states: Sequence[RecipientState], why: str) -> None:
         """Leave recipients to the admin, and say why."""
@@ -139,6 +152,11 @@ class Closing:
         for route, members in self._by_route(entry, states):
             outcomes = {state.recipient.address: self._expired(state.reply, waited) for state in members}
             await self.fail(entry, route, outcomes, waited=waited)
+
+    async def give_up(self, entry: Entry, states: Sequence[RecipientState], outcome: Outcome) -> None:
+        """An admin's decision: these fail with this outcome, whatever they wait for."""
+        for route, members in self._by_route(entry, states):
+            await self.fail(entry, route, {state.recipient.address: outcome for state in members})
 
     def _expired(self, last: str, waited: Outcome | None = None) -> Outcome:
         said = f"last answer: {last}" if last else "it was never attempted"

@@ -18,14 +18,21 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from relay import routing
+from relay.budgets import Allowance, Usage
+from relay.delivery.alerts import Alerts, AlertSettings
 from relay.delivery.carry import Carrier
 from relay.delivery.closing import SPOOL_RETRY, Closing
+from relay.delivery.commands import Commands
 from relay.delivery.lanes import LANE, Group
+from relay.delivery.quotas import Quotas
+from relay.delivery.ramping import Ramping, RampStatus
 from relay.delivery.settings import DeliverySettings
+from relay.delivery.shadow import Shadowed, Shadows
 from relay.delivery.trouble import SpoolTrouble
-from relay.errors import CannotCarry, CorruptEntry, SpoolError
+from relay.errors import CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
 from relay.model import Entry, State
@@ -38,6 +45,7 @@ CLAIM = 200
 """Entries taken from the spool at once."""
 LOOK = 60.0
 """Seconds between two looks for mail whose senders are to be warned of its delay; the first comes so long after the start."""
+_NO_ROUTE = routing.Route("", ())
 _STEP = 60.0  # seconds by which a clock may go back unnoticed
 _RECORDING = 5.0  # seconds that a known outcome may take to be recorded after the grace period of a drain
 
@@ -45,7 +53,8 @@ _RECORDING = 5.0  # seconds that a known outcome may take to be recorded after t
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
     """A provider as `relay status` shows it. `state`: up | paused | partly (paused for one identity) | throttled; times are Unix
-    seconds. `mend` says what an admin can do about a pause."""
+    seconds. `mend` says what an admin can do about a pause, `by_admin` that an admin made it; `suspect` what one message alone has
+    met so far. `usage` is what is used of its budget."""
 
     name: str
     state: str
@@ -55,6 +64,9 @@ class ProviderStatus:
     until: float
     waiting: int
     active: int
+    by_admin: bool = False
+    suspect: str = ""
+    usage: Sequence[Usage] = ()
 
 
 class Delivery:
@@ -67,12 +79,14 @@ class Delivery:
         transports: Mapping[str, Transport],
         routes: Sequence[routing.Route],
         settings: DeliverySettings,
+        allowances: Mapping[str, Allowance] = MappingProxyType({}),
         events: Events,
         metrics: Metrics,
         clock: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
-        """`clock` gives Unix seconds, `random` numbers in [0, 1)."""
+        """`allowances` say what each provider may be sent, where something limits it; `clock` gives Unix seconds, `random` numbers
+        in [0, 1)."""
         self.trouble = SpoolTrouble(events)
         self._spool = spool
         self._transports = dict(transports)
@@ -87,17 +101,31 @@ class Delivery:
             settings=settings,
             carries_reports=self._carries_reports,
             waits_for=lambda key: self._carrier.waits_for(key),
+            settled=lambda route: self._ramping.settled(route),
             trouble=self.trouble,
             events=events,
             metrics=metrics,
             clock=clock,
             random=random,
         )
+        self._alerts = Alerts(spool=spool, settings=_alert_settings(settings), routes=routes, events=events, clock=clock)
+        self._ramping = Ramping(spool=spool, insist=self._closing.insist, alerts=self._alerts, events=events, clock=clock)
+        self._ramping.configure(routes)
+        self._shadows = Shadows(
+            transport_of=lambda name: self._transports.get(name),
+            routes=routes,
+            sandboxes=settings.sandboxes,
+            events=events,
+            metrics=metrics,
+            clock=clock,
+        )
         self._carrier = Carrier(
             spool=spool,
-            transports=transports,
             closing=self._closing,
-            expire=settings.expire,
+            ramping=self._ramping,
+            alerts=self._alerts,
+            shadows=self._shadows,
+            settings=settings,
             random=random,
             due_at=self._due_at,
             free=self._free,
@@ -105,6 +133,17 @@ class Delivery:
             metrics=metrics,
             clock=clock,
         )
+        self._carrier.configure(transports, allowances, settings, rerouted=False)
+        self._commands = Commands(
+            spool=spool,
+            standing=self._carrier.standing,
+            closing=self._closing,
+            telling=self._carrier.telling,
+            events=events,
+            clock=clock,
+        )
+        self._quotas = Quotas(spool=spool, lanes=lambda: self._carrier.lanes, events=events, clock=clock)
+        self.pause, self.resume, self.bounce = self._commands.pause, self._commands.resume, self._commands.bounce
         self._wake = asyncio.Event()
         self._asleep_until = math.inf
         self._offset = -math.inf  # of the clock, against time that only runs forward
@@ -121,11 +160,14 @@ class Delivery:
         """Settle what a crash left behind, then deliver until `drain`."""
         self._spool.on_due(self._wake.set)
         self._next_look = self._clock() + min(self._settings.delay_warning or LOOK, LOOK)
+        kept = await self._spool.kept()
+        self._ramping.load(kept)
+        self._commands.load(kept)
+        await self._quotas.load()
         await self._closing.recover()
         await self._spool.wake(None, self._clock())
-        for name in self._transports:
-            self._metrics.provider_up(name, True)
-        self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_leases())]
+        self._carrier.telling.standing_of(self._transports)
+        self._loops = [asyncio.create_task(work()) for work in (self._run, self._keep_leases, self._quotas.run)]
 
     def wake(self) -> None:
         """Look for due entries now: for whoever moves the clock that was given."""
@@ -136,7 +178,13 @@ class Delivery:
         self._carrier.standing.hurry(self._clock())
         self._wake.set()
 
-    async def configure(self, transports: Mapping[str, Transport], routes: Sequence[routing.Route], settings: DeliverySettings) -> None:
+    async def configure(
+        self,
+        transports: Mapping[str, Transport],
+        routes: Sequence[routing.Route],
+        settings: DeliverySettings,
+        allowances: Mapping[str, Allowance] = MappingProxyType({}),
+    ) -> None:
         """Go on with another configuration; a provider that did not change keeps its transport object.
 
         Attempts under way end as they began. Everything that waits chooses again, and paused providers are probed: a reload
@@ -148,9 +196,12 @@ class Delivery:
         self._routes = tuple(routes)
         self._settings = settings
         self._closing.configure(routes, settings)
-        forgotten = self._carrier.configure(transports, settings.expire, rerouted=rerouted)
-        for name in self._transports:
-            self._metrics.provider_up(name, not any(pause.key == name and not pause.quiet for pause in self._carrier.standing.all()))
+        self._alerts.configure(_alert_settings(settings), routes)
+        self._ramping.configure(routes)
+        self._shadows.configure(routes, settings.sandboxes)
+        forgotten = self._carrier.configure(transports, allowances, settings, rerouted=rerouted)
+        self._quotas.look()
+        self._carrier.telling.standing_of(self._transports)
         self.hurry()
         for pause in forgotten:
             if not pause.quiet:  # it was told when it began
@@ -171,28 +222,55 @@ class Delivery:
         warning = [self._warning] if self._warning else []
         for task in (*(self._tasks.keys() - recording), *self._loops, *warning):
             task.cancel()
-        await self._carrier.cut_off()
+        await self._carrier.fleet.cut_off()
         if recording:
             await asyncio.wait(recording, timeout=_RECORDING)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._loops, *warning, return_exceptions=True)
-        await self._carrier.closed()
+        await self._alerts.close()
+        await self._carrier.fleet.closed()
 
     async def providers(self) -> list[ProviderStatus]:
         """Every provider with its standing."""
         found = []
-        for name, lane in self._carrier.lanes.items():
-            mine = [pause for pause in self._carrier.standing.all() if pause.provider == name]
+        now = self._clock()
+        for name, lane in list(self._carrier.lanes.items()):
+            of_all = [pause for pause in self._carrier.standing.all() if pause.provider == name]
+            mine = [pause for pause in of_all if not pause.message]
+            suspect = next((pause.outcome.reply for pause in of_all if pause.message), "")
             waiting = sum([await self._spool.waiting(pause.key) for pause in mine])
             worst = min(mine, key=lambda pause: (bool(pause.identity), pause.quiet), default=None)
             state, reason, mend, since, until = "up", "", "", 0.0, 0.0
             if worst:
                 state = "throttled" if worst.quiet else "partly" if worst.identity else "paused"
                 reason = f"{worst.identity}: {worst.outcome.reply}" if worst.identity else worst.outcome.reply
-                mend, since, until = worst.outcome.mend, worst.since, worst.until
-            found.append(ProviderStatus(name, state, reason, mend, since, until, waiting, lane.active))
+                mend, since = worst.outcome.mend, worst.since
+                until = 0.0 if worst.by_admin else worst.until
+            by_admin = worst is not None and worst.by_admin
+            usage = lane.budget.shown(now)
+            found.append(ProviderStatus(name, state, reason, mend, since, until, waiting, lane.active, by_admin, suspect, usage))
         return found
+
+    def ramps(self) -> Sequence[RampStatus]:
+        """Where the ramp of each route stands."""
+        return self._ramping.status()
+
+    def shadows(self) -> Sequence[Shadowed]:
+        """What the shadow of each route has shown."""
+        return self._shadows.totals
+
+    def measure(self) -> None:
+        """Show in the metrics what changes with time: what is used of budgets, and the shares of ramps."""
+        now = self._clock()
+        used = {
+            (name, usage.what): usage.used / usage.limit
+            for name, lane in self._carrier.lanes.items()
+            for usage in lane.budget.shown(now)
+            if usage.limit
+        }
+        self._metrics.set_budgets(used)
+        self._metrics.set_ramps(self._ramping.shares())
 
     # The loop.
 
@@ -223,7 +301,7 @@ class Delivery:
             await self._spool.wake(pause.key, now, 1)
         room = self._window - len(self._tasks)
         claimed = await self._spool.claim(now, min(room, CLAIM), self._settings.lease) if room > 0 else ()
-        self._carrier.more_is_due(bool(claimed))
+        self._carrier.fleet.more_is_due(bool(claimed))
         for entry in claimed:
             self._dispatch(entry, now)
         if claimed:
@@ -233,8 +311,8 @@ class Delivery:
 
     @property
     def _window(self) -> int:
-        """Groups that may be under way: more where a provider's line is longer, for slow ones must leave room for the others."""
-        return WINDOW + sum(lane.room - LANE for lane in self._carrier.lanes.values())
+        """Groups that may be under way: more where a provider's lines are longer or more, for slow ones must leave room for the others."""
+        return WINDOW + sum(lane.room * max(len(lane.lines), 1) - LANE for lane in self._carrier.lanes.values())
 
     async def _mind_the_clock(self, now: float) -> None:
         """A clock that stepped back would leave what is queued waiting for the old time."""
@@ -278,17 +356,36 @@ class Delivery:
         states = [s for s in entry.open if s.state is State.QUEUED and s.next_attempt <= now]
         states = [s for s in states if (entry.queue_id, s.recipient.address) not in self._under_way]
         route_of = self._closing.ways(entry)
-        ways: dict[tuple[str, tuple[str, ...], bool, frozenset[tuple[str, CannotCarry]]], Group] = {}
+        ways: dict[tuple[object, ...], Group] = {}
         for state in states:
-            route = route_of(state)
-            order = routing.order(route, state, now) if route else ()
-            refused = self._carrier.attempts.refused(entry.queue_id, state.recipient.address, order)
-            way = (route.name if route else "", order, state.maybe_relayed, refused)
-            if way not in ways:
-                ways[way] = Group(entry, route or routing.Route("", ()), order, [], state.maybe_relayed, refused, self._carrier.table)
-            ways[way].states.append(state)
+            route = route_of(state) or _NO_ROUTE
+            choice = routing.choice(route, entry, state, now)
+            refused = self._carrier.attempts.refused(entry.queue_id, state.recipient.address, choice.order)
+            way = (route.name, choice.order, choice.redirect, choice.refused, state.maybe_relayed, refused)
+            group = ways.get(way)
+            if group is None or len(group.states) >= self._most(choice.order):
+                if group is not None:
+                    self._spawn(group)
+                group = ways[way] = Group(
+                    entry,
+                    route,
+                    choice.order,
+                    [],
+                    state.maybe_relayed,
+                    refused,
+                    refused_by_guard=choice.refused,
+                    redirect=choice.redirect,
+                    table=self._carrier.table,
+                )
+            group.states.append(state)
         for group in ways.values():
             self._spawn(group)
+
+    def _most(self, order: Sequence[str]) -> float:
+        """How many recipients of a message may go to these providers at once: what is more never fits their budgets."""
+        budgets = (self._carrier.lanes[name].budget for name in order if name in self._carrier.lanes)
+        counted = (budget.most for budget in budgets if budget.allowance.count == "recipients")
+        return min((most for most in counted if most is not None), default=math.inf)
 
     def _spawn(self, group: Group) -> None:
         for address in group.addresses:
@@ -356,3 +453,8 @@ class Delivery:
             return
         except Exception as error:
             self._events.bug("warnings of delay", error)
+
+
+def _alert_settings(settings: DeliverySettings) -> AlertSettings:
+    to = settings.postmaster if settings.alerts else ""
+    return AlertSettings(to, settings.bounce_from, settings.hostname, settings.bounce_via)

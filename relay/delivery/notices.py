@@ -64,7 +64,9 @@ class Notices:
         if entry.bounce:
             told = {recipient.address.casefold() for recipient in entry.envelope.recipients}
             return "" if postmaster.casefold() in told else postmaster
-        return postmaster if postmaster and self._settings.bounce_to == "postmaster" else entry.envelope.reverse_path
+        if postmaster and self._settings.bounce_to == "postmaster":
+            return postmaster
+        return self._settings.rewriting.reverse_path(entry.envelope.reverse_path)
 
     def _via(self, via: Sequence[str]) -> tuple[str, ...]:
         """The providers of a notice about recipients whose route has these."""
@@ -76,7 +78,8 @@ class Notices:
         more, or an admin has fixed the providers, by those that were stored with it."""
         found = next((route for route in routes if route.name == state.route), None)
         if found:
-            return replace(found, via=self._via(found.via))
+            via = self._via(found.via)
+            return found if via == found.via else routing.only(found, via)
         gone = all(self._carries_reports(name) is None for name in entry.via)
         return routing.Route(state.route, self._via(entry.via) if gone else entry.via)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from relay.rewriting import Rewriting
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +24,7 @@ class DeliverySettings:
     bounce_via: str = ""  # the provider that carries all notices; "" is the route of those they are about
     postmaster: str = ""  # "" is nobody
     delay_warning: float = 0.0  # after which the sender of a message that still waits is warned; 0 is never
+    alerts: bool = False  # whether the postmaster gets a mail when a provider is paused, and when it is back
+    rewriting: Rewriting = field(default_factory=Rewriting)
+    controls: Mapping[str, Collection[str]] = field(default_factory=dict)  # by listener, the dialects of control headers it obeys
+    sandboxes: frozenset[str] = frozenset()  # providers that deliver to nobody

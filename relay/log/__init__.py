@@ -13,11 +13,12 @@ written to.
 
 from __future__ import annotations
 
-from relay.log.events import LOGGER, Events, clean, seconds
+from relay.log.events import Events
 from relay.log.formatters import JsonFormatter, TailFormatter, TextFormatter
 from relay.log.handler import NOISY, setup, under_journal
 from relay.log.journald import SOCKET
 from relay.log.tail import Subscription, Tail
+from relay.log.words import LOGGER, clean, seconds
 
 __all__ = [
     "LOGGER",

@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any
 
-from relay.log.events import LOGGER, LONGEST, clean, cut
+from relay.log.words import LOGGER, LONGEST, clean, cut
 
 MOST = 100  # items kept of one list
 

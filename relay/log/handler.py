@@ -15,11 +15,12 @@ from typing import IO, Protocol
 
 from relay import sockets
 from relay.log import journald
-from relay.log.events import LOGGER, Events
+from relay.log.events import Events
 from relay.log.formatters import JsonFormatter, TailFormatter, TextFormatter, missing
 from relay.log.lines import Lines, pipe_of
 from relay.log.masks import Mask
 from relay.log.tail import Tail
+from relay.log.words import LOGGER
 
 NOISY = ("httpx", "httpcore", "mail.log", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio", "aiosmtplib")
 SHORTEST_SECRET = 6  # a shorter "secret" would blot out ordinary words

@@ -16,8 +16,8 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from relay.log.events import clean
 from relay.log.formatters import capped, fields_of, priority, program_and_text
+from relay.log.words import clean
 
 SOCKET = "/run/systemd/journal/socket"
 MAIL = 2  # the facility, syslog(3)

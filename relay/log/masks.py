@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from relay.log.formatters import fields_of, program_and_text
 
-_ADDRESSES = {"sender", "recipient", "recipients", "orig_to"}
+_ADDRESSES = {"sender", "recipient", "recipients", "orig_to", "redirected_to"}
 _NO_ADDRESSES = {"queue_id", "event", "message_id", "remote_id", "bounce_id", "notice_id", "delays"}
 _TEXTS = {str, list}
 

@@ -1,20 +1,22 @@
-"""`relay explain`: which route takes a message, and what would become of it. Nothing is sent."""
+"""`relay explain`: which route takes a message, and what would become of it. Nothing is sent.
+
+The daemon need not run; where it does, it is asked what only it knows: pauses, what is used of budgets, ramps that stepped back.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from relay import assembly, header, routing
-from relay.cli import door, exits, explanations, previews, unobeyed
+from relay import header, routing
+from relay.cli import door, exits, explanations, unobeyed
 from relay.cli.exits import Stop
-from relay.cli.verbs import common, mail
+from relay.cli.verbs import common, mail, outlook
 from relay.cli.verbs.common import Options
-from relay.cli.verbs.convert import asked
 from relay.config import Config, ListenConfig
-from relay.errors import CannotCarry
-from relay.model import Client, Entry, Recipient
+from relay.model import Client, Entry
 from relay.smtp_protocol import Limits
 
 Json = dict[str, object]
@@ -31,24 +33,22 @@ def explain(options: Options) -> int:
     address = _address(options.client, listener)
     found = mail.read(options.file) if options.file else mail.of_fields(options.header)
     envelope = mail.envelope(found, options.sender, options.to)
-    client = Client(listener.name, address, name="localhost", helo=settings.hostname)
+    client = Client(listener.name, address, name="localhost", helo=settings.hostname, username=options.user or "")
     made = mail.entry(found, envelope, hostname=settings.hostname, client=client)
-    routes = settings.route_table()
-    tried = {recipient: routing.explain(routes, made, recipient.address) for recipient in envelope.recipients}
+    live = _live(settings)
+    ways = outlook.ways(settings, made, live, time.time())
     shown: Json = {
         "reverse_path": envelope.reverse_path,
         "message_size": found.facts.size if options.file else None,
         "client": client.address,
+        "user": client.username,
         "listener": _verdict(settings, listener, made, whole=bool(options.file)),
-        "edits": [{"kind": edit.kind.value, "text": edit.text} for edit in made.edits],
-        "recipients": [_recipient(recipient.address, looked_at) for recipient, looked_at in tried.items()],
-        "providers": [],
+        "edits": outlook.edits(made.edits),
+        "rewritten": outlook.rewritten(settings, made),
+        "daemon": live is not None,
+        "recipients": [way.shown for way in ways],
+        "providers": outlook.providers(settings, found, made, ways, live) if options.file else [],
     }
-    if options.file:
-        used = dict.fromkeys(name for looked_at in tried.values() for name in _via(looked_at))
-        shown["providers"] = [
-            _provider(settings, name, found, made, [one for one, looked_at in tried.items() if name in _via(looked_at)]) for name in used
-        ]
     if common.as_json(options):
         common.print_json(shown)
     else:
@@ -65,19 +65,35 @@ def _address(given: str | None, listener: ListenConfig) -> str:
         raise Stop(exits.USAGE, f"--client wants an IP address, not {given!r}") from error
 
 
+def _live(settings: Config) -> outlook.Live | None:
+    """What the running daemon says; None where none runs, or it may not be asked."""
+    for address in settings.admin.listen:
+        live = door.Live(address)
+        try:
+            if live.reachable():
+                return outlook.Live.of(door.Admin(live).get("/api/v1/status"))
+        except Stop as stop:
+            print(f"relay: how the providers fare is not known: {stop}", file=sys.stderr)
+            return None
+    return None
+
+
 def _verdict(settings: Config, listener: ListenConfig, made: Entry, *, whole: bool) -> Json:
     """What the listener would say, and what it wants beside the mail."""
-    refusals, client = [], made.client.address
+    refusals, client, user = [], made.client.address, made.client.username
     if listener.allow and client != "unix" and not any(_ip(client) in network for network in listener.allow):
         refusals.append(f"{client} is in none of the networks of allow")
-    sender, allowed = made.envelope.reverse_path, settings.senders.allow
-    if sender and allowed and not any(routing.matches(pattern, sender) for pattern in allowed):
-        refusals.append(f"the reverse-path {sender} is none of senders.allow: {', '.join(allowed)}")
+    if user and not listener.auth:
+        refusals.append(f"nobody can log in there, {user} neither: it has no auth")
+    sender = made.envelope.reverse_path
+    for key, allowed in (("allow", settings.senders.allow), (f"users.{user}", settings.senders.users.get(user, ()))):
+        if sender and allowed and not any(routing.matches(pattern, sender) for pattern in allowed):
+            refusals.append(f"the reverse-path {sender} is none of senders.{key}: {', '.join(allowed)}")
     if whole and made.facts.size > listener.max_size:
         refusals.append(f"{made.facts.size:,} octets are more than max_size, {listener.max_size:,}")
     refusals += _beyond_limits(made)
     wants = ["TLS"] if listener.tls in ("required", "implicit") else []
-    wants += ["a login"] if listener.auth else []
+    wants += ["a login"] if listener.auth and not user else []
     return {
         "name": listener.name,
         "address": listener.address,
@@ -105,32 +121,3 @@ def _beyond_limits(made: Entry) -> Iterator[str]:
 def _ip(address: str) -> IPv4Address | IPv6Address:
     found = ip_address(address)
     return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
-
-
-def _via(looked_at: Sequence[routing.Tried]) -> tuple[str, ...]:
-    """The providers of the route that was taken: the last one looked at, because the last of a configuration takes everything."""
-    return looked_at[-1].route.via
-
-
-def _recipient(address: str, looked_at: Sequence[routing.Tried]) -> Json:
-    return {
-        "address": address,
-        "route": looked_at[-1].route.name,
-        "via": list(_via(looked_at)),
-        "tried": [{"route": tried.route.name, "against": list(tried.against)} for tried in looked_at],
-    }
-
-
-def _provider(settings: Config, name: str, found: mail.FileMessage, made: Entry, recipients: Sequence[Recipient]) -> Json:
-    """What a provider would do with the recipients whose route leads to it."""
-    transport = assembly.transport_for(name, settings.providers[name], settings)
-    shown: Json = {"name": name, "type": settings.providers[name].type, "requests": 0, "losses": [], "cannot": []}
-    try:
-        requests = asyncio.run(asked(transport, mail.job(found, made, recipients)))
-    except CannotCarry as error:
-        return {**shown, "cannot": list(error.reasons)}
-    losses = dict.fromkeys((loss.grade, loss.what) for one in requests for loss in one.losses)
-    told: Json = {"requests": len(requests), "losses": [{"grade": grade, "what": what} for grade, what in losses]}
-    if why := dict.fromkeys(previews.way(one) for one in requests if one.why):
-        told |= {"by_smtp": sum(bool(one.why) and one.method == "SMTP" for one in requests), "why": list(why)}
-    return {**shown, **told}

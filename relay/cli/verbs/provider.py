@@ -1,4 +1,4 @@
-"""`relay provider`: what is configured of each provider, and whether it could be used now. No mail is sent."""
+"""`relay provider list` and `test`: what is configured of each provider, and whether it could be used now. No mail is sent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import difflib
 import os
 import re
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from relay import assembly
 from relay.cli import absent, door, exits, providers
@@ -35,13 +37,13 @@ def listing(options: Options) -> int:
     """Print every configured provider, or those that are named."""
     settings = _configuration(options, "list")
     names = _chosen(options, settings)
-    standing = _standing(settings)
-    shown = [_provider(settings, name, settings.providers[name], standing) for name in names]
+    status = _status(settings)
+    shown = [_provider(settings, name, settings.providers[name], status) for name in names]
     if common.as_json(options):
         for item in shown:
             common.print_json(item)
     else:
-        common.lines(providers.listing(shown, common.paint()))
+        common.lines(providers.listing(shown, time.time(), common.paint()))
     return exits.OK
 
 
@@ -95,9 +97,13 @@ def _unknown(name: str, known: Collection[str]) -> str:
 # What is configured.
 
 
-def _provider(settings: Config, name: str, provider: ProviderConfig, standing: Mapping[str, Json] | None) -> Json:
-    """What is shown of one provider; its standing is None where no daemon can be asked."""
-    its = None if standing is None else standing.get(name, {"state": "new", "reason": "the daemon does not know it yet: relay reload"})
+_NEW: Json = {"state": "new", "reason": "the daemon does not know it yet: relay reload", "mend": "", "since": None, "until": None}
+_NEW |= {"waiting": 0, "active": 0, "by_admin": False, "suspect": "", "usage": []}
+
+
+def _provider(settings: Config, name: str, provider: ProviderConfig, status: Any) -> Json:
+    """What is shown of one provider; what only a daemon knows (`status`) is None where none can be asked."""
+    its = None if status is None else next((one for one in status["providers"] if one["name"] == name), _NEW)
     return {
         "name": name,
         "type": provider.type,
@@ -109,11 +115,9 @@ def _provider(settings: Config, name: str, provider: ProviderConfig, standing: M
         "unknown_outcome": getattr(provider, "unknown_outcome", None),
         "routes": [route.name for route in settings.route_table() if name in route.via],
         "bounces": settings.bounce.via == name,
-        "state": its and its["state"],
-        "reason": its and its["reason"],
-        "mend": its and its.get("mend", ""),
-        "waiting": its and its.get("waiting", 0),
-        "active": its and its.get("active", 0),
+        **{key: its and its[key] for key in _NEW},
+        "ramps": status and [ramp for ramp in status["ramps"] if name in ramp["shares"]],
+        "shadows": status and [shadow for shadow in status["shadows"] if shadow["provider"] == name],
     }
 
 
@@ -154,14 +158,13 @@ def _urls(settings: object) -> list[str]:
     return [found] if isinstance(found, str) else list(found)
 
 
-def _standing(settings: Config) -> Mapping[str, Json] | None:
-    """What the running daemon says of each provider; None where none runs, or it may not be asked."""
+def _status(settings: Config) -> Json | None:
+    """What the running daemon says of itself; None where none runs, or it may not be asked."""
     for address in settings.admin.listen:
         live = door.Live(address)
         try:
             if live.reachable():
-                shown: list[Json] = door.Admin(live).get("/api/v1/status")["providers"]  # type: ignore[assignment] # the API's own words
-                return {str(item["name"]): item for item in shown}
+                return door.Admin(live).get("/api/v1/status")
         except Stop as stop:
             print(f"relay: how the providers fare is not known: {stop}", file=sys.stderr)
             return None

@@ -7,14 +7,16 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from relay.cli import door, exits, parser, show
+from relay.cli import door, exits, parser, progress, show
 from relay.cli.exits import Stop
 from relay.cli.verbs import common
 from relay.cli.verbs.common import Options
 
 SHOWN = 100  # entries unless told otherwise
+_PAST = {"retry": "due now", "hold": "held", "release": "released", "reroute": "rerouted", "bounce": "bounced", "delete": "deleted"}
 
 
 def listing(options: Options) -> int:
@@ -66,27 +68,67 @@ def retry(options: Options) -> int:
     """Make recipients due now."""
     chosen = _chosen(options)
     admin = common.admin(options)
-    count = sum(_number(admin.post("/api/v1/queue/retry", dict(values))) for values in chosen)
+    done = _changed(admin, "retry", chosen)
     held = sum(_number(admin.post("/api/v1/queue/release", {**values, "dry_run": True})) for values in _held(chosen))
-    print(f"{_recipients(count)} due now" + (f"; {held} {'is' if held == 1 else 'are'} held: {_typed('release', options)}" if held else ""))
+    those = f"; {held} {'is' if held == 1 else 'are'} held: {_typed('release', options)}" if held else ""
+    done.tell(those)
     return exits.OK
 
 
 def hold(options: Options) -> int:
     """Leave recipients alone until they are released."""
-    print(f"{_recipients(_do_to_some(options, 'hold'))} held")
+    chosen = _some(options)
+    _changed(common.admin(options), "hold", chosen).tell()
     return exits.OK
 
 
 def release(options: Options) -> int:
     """Send held recipients on their way again, after asking where one of them may have been delivered already."""
-    if not options.yes and (maybe := _maybe_relayed(common.admin(options), _held(_some(options)))):
+    chosen = _some(options)
+    admin = common.admin(options)
+    if not options.yes and (maybe := _maybe_relayed(admin, _held(chosen))):
         text = f"{_recipients(maybe)} may have been delivered already, and may then get the mail twice: relay queue list --state hold"
         if not sys.stdin.isatty():
             raise Stop(exits.USAGE, f"{text}\nAnswer at a terminal, or say --yes")
         print(text)
         _ask("release all the same? [y/N] ")
-    print(f"{_recipients(_do_to_some(options, 'release'))} released")
+    _changed(admin, "release", chosen).tell()
+    return exits.OK
+
+
+def delete(options: Options) -> int:
+    """Take recipients out of the queue, after asking."""
+    return _after_asking(options, "delete", "{}? Nobody is told, no bounce is sent.")
+
+
+def bounce(options: Options) -> int:
+    """Give recipients up and have their senders told, after asking."""
+    return _after_asking(options, "bounce", "{}? They get no mail, and their senders are told so.", {"why": options.why or ""})
+
+
+def reroute(options: Options) -> int:
+    """Fix the providers of recipients, whatever their routes say, after asking."""
+    if options.by_routes:
+        return _after_asking(options, "reroute", "{} by their routes again?", {"via": []})
+    via = [name.strip() for name in options.via.split(",")]
+    if not all(via):
+        raise Stop(exits.USAGE, "--via wants providers' names: --via ses, or --via ses,postmark in the order in which they are tried")
+    twice = " Who may have been delivered already may get the mail twice." if options.even_if_maybe_sent else ""
+    question = f"{{}} to {' and, where that cannot, '.join(via)}, whatever their routes say?{twice}"
+    return _after_asking(options, "reroute", question, {"via": via, "even_if_maybe_sent": options.even_if_maybe_sent})
+
+
+def _after_asking(options: Options, verb: str, question: str, more: Mapping[str, object] | None = None) -> int:
+    """Do it to what was named, once the number was agreed to; `question` follows the verb, with the recipients at {}."""
+    chosen = [{**values, **(more or {})} for values in _some(options)]
+    admin = common.admin(options)
+    answers: list[Any] = [admin.post(f"/api/v1/queue/{verb}", {**values, "dry_run": True}) for values in chosen]
+    count = sum(map(_number, answers))
+    if nobody := answers[0].get("sandboxes"):
+        question += f" What goes to {' or '.join(nobody)} is delivered to nobody."
+    if count and not options.yes:
+        _ask(f"{verb} {question.replace('{}', _recipients(count), 1)} [y/N] ")
+    _changed(admin, verb, chosen).tell()
     return exits.OK
 
 
@@ -129,28 +171,9 @@ def _typed(verb: str, options: Options) -> str:
     return shlex.join(["relay", "queue", verb, *words] if words else ["relay", "queue", "list", "--state", "hold"])
 
 
-def _do_to_some(options: Options, verb: str) -> int:
-    """Have the daemon do it to what was named; returns to how many recipients."""
-    chosen = _some(options)
-    admin = common.admin(options)
-    return sum(_number(admin.post(f"/api/v1/queue/{verb}", dict(values))) for values in chosen)
-
-
-def delete(options: Options) -> int:
-    """Take recipients out of the queue, after asking."""
-    chosen = _some(options)
-    admin = common.admin(options)
-    count = sum(_number(admin.post("/api/v1/queue/delete", {**values, "dry_run": True})) for values in chosen)
-    if count and not options.yes:
-        _ask(f"delete {_recipients(count)}? Nobody is told, no bounce is sent. [y/N] ")
-    done = sum(_number(admin.post("/api/v1/queue/delete", dict(values))) for values in chosen)
-    print(f"{_recipients(done)} deleted" + (f"; {count - done} under way just now" if done < count else ""))
-    return exits.OK
-
-
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
-        raise Stop(exits.USAGE, "this cannot be undone: answer at a terminal, or say --yes")
+        raise Stop(exits.USAGE, f"{question.removesuffix(' [y/N] ')}\nAnswer at a terminal, or say --yes")
     if input(question).strip().lower() not in ("y", "yes"):
         raise Stop(exits.OK, "nothing was done")
 
@@ -173,14 +196,59 @@ def _some(options: Options) -> list[dict[str, str]]:
     return chosen
 
 
-def _number(answer: dict[str, object]) -> int:
-    count = answer["recipients"]
+@dataclass
+class _Done:
+    """What a verb came to, over all that was named: changed, and left alone because it may have been delivered, or was under way."""
+
+    verb: str
+    of: int = 0
+    recipients: int = 0
+    pinned: int = 0
+    busy: int = 0
+
+    def tell(self, more: str = "") -> None:
+        """Print it."""
+        print(f"{_recipients(self.recipients)} {_PAST[self.verb]}{self._left()}{more}")
+
+    def _left(self) -> str:
+        pinned = f"; {self.pinned:,} may have been delivered already: --even-if-maybe-sent" if self.pinned else ""
+        return pinned + (f"; {self.busy:,} under way just now" if self.busy else "")
+
+
+def _changed(admin: door.Admin, verb: str, chosen: Sequence[Mapping[str, object]]) -> _Done:
+    """Have the daemon do it. Ctrl-C ends it between two chunks, and says how far it came."""
+    done, last = _Done(verb), None
+    try:
+        with progress.shown(verb) as tell:
+            for values in chosen:
+                last = None
+                for last in admin.change(f"/api/v1/queue/{verb}", dict(values)):
+                    tell(done.recipients + _number(last), done.of + _number(last, "of"))
+                if last is None or not last.get("done"):
+                    why = (last or {}).get("error", "the daemon went away in the middle")
+                    raise Stop(exits.TRY_LATER, f"{why}; {_so_far(done, last)}")
+                for key in ("of", "recipients", "pinned", "busy"):
+                    setattr(done, key, getattr(done, key) + _number(last, key))
+                last = None
+    except KeyboardInterrupt:
+        raise Stop(exits.INTERRUPTED, f"stopped: {_so_far(done, last)}; to go on, say it again") from None
+    return done
+
+
+def _so_far(done: _Done, last: Mapping[str, object] | None) -> str:
+    """What was done before it ended in the middle; of the chunk under way nobody was told."""
+    here = (_number(last), _number(last, "of")) if last else (0, 0)
+    return f"at least {done.recipients + here[0]:,} of {_recipients(done.of + here[1])} {_PAST[done.verb]}"
+
+
+def _number(answer: Mapping[str, object], key: str = "recipients") -> int:
+    count = answer[key]
     assert isinstance(count, int)
     return count
 
 
 def _recipients(count: int) -> str:
-    return f"{count} recipient{'' if count == 1 else 's'}"
+    return f"{count:,} recipient{'' if count == 1 else 's'}"
 
 
 def _quoted(queue_id: str) -> str:

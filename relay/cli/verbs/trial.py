@@ -10,7 +10,7 @@ from relay.cli.exits import Stop
 from relay.cli.verbs import common
 from relay.cli.verbs.common import Options
 from relay.log import clean
-from relay.model import IN_LINE
+from relay.model import line_of
 
 WAIT = 60.0  # seconds that `--wait` waits at most
 POLL = 0.1  # seconds between two looks meanwhile
@@ -58,11 +58,12 @@ def _look_what_it_waits_for(admin: door.Admin, queue_id: str, began: float, told
         return told
     status: Any = admin.get("/api/v1/status")
     name, _, identity = waits.partition(" ")
-    standing = [one for one in status["providers"] if one["name"] == name and not waits.endswith(IN_LINE)]
+    standing = [one for one in status["providers"] if one["name"] == name and not line_of(waits)]
     paused = [one for one in standing if one["state"] in ("paused", "partly")]
     reason = clean(recipient["delay_reason"])
     if paused:
-        reason = reason.replace(f"waits for {waits}", f"{identity} paused".strip(), 1)
+        said = "" if paused[0]["by_admin"] else f"{identity} paused: ".lstrip()
+        reason = reason.replace(f"waits for {waits}: ", said, 1).replace(f"waits for {waits}", said.removesuffix(": "), 1)
     if waits != told:
         print(f"{'waits':<8}  {recipient['provider']}  {time.monotonic() - began:.2f} s  {reason}", flush=True)
     for provider in paused:  # the only one; who is slowed down or busy goes on by himself
