@@ -247,6 +247,13 @@ def test_a_large_amount_has_to_fit_once() -> None:
     assert (None, 0.0) == (Budget("a", Allowance()).most, Budget("a", Allowance()).wait(NOW, 10**9))
 
 
+def test_a_large_amount_leaves_room_for_others() -> None:
+    """Nothing is taken that would leave the next ones more than 2 W / L apart."""
+    budget = Budget("a", limited(Rate(100, 10)))
+    budget.begun(budget.take(NOW, 1), NOW)
+    assert [0.0, 2.02, 6.06] == [round(budget.wait(NOW, amount), 6) for amount in (49, 60, 80)]
+
+
 def test_what_is_held_counts_until_it_is_begun() -> None:
     """Who takes and lingers closes the budget for others; what is given back was never taken."""
     budget = Budget("a", limited(Rate(4, 1)))
@@ -270,6 +277,16 @@ def test_a_part_leaves_and_the_rest_is_given_back() -> None:
     assert 4 == budget.shown(NOW + 0.2)[0].used
     budget.leaves(take, NOW + 0.5)
     assert [4, 1, 0] == [budget.shown(NOW + at)[0].used for at in (1.0, 1.2, 1.6)]
+
+
+def test_what_leaves_late_counts_from_then() -> None:
+    """A connection that took its time to open: never before what was said, nor after now."""
+    for late, expected in ((0.3, 1.32), (0.0, 1.02), (9.0, 1.62)):
+        budget = Budget("a", limited(Rate(1, 1)))
+        take = budget.take(NOW, 1)
+        budget.begun(take, NOW)
+        budget.leaves(take, NOW + 0.6, late)
+        assert pytest.approx(expected) == budget.wait(NOW + 0.6) + 0.6
 
 
 def test_room() -> None:
@@ -306,6 +323,15 @@ def test_rows_are_few() -> None:
     assert slots["a rate 60"] <= 12
     assert slots["a rate 1"] <= 601
     assert {len(host.left)} == {sum(amount for (name, _), amount in host.rows.items() if name == budget) for budget in slots}
+
+
+def test_a_row_counts_at_the_end_of_its_slot() -> None:
+    """And not before the request has left."""
+    for seconds in (0.5, 1.0, 10.0, 3600.0):
+        budget = Budget("a", limited(Rate(10**4, seconds)))
+        late = [row.slot - at for at in (NOW + 0.0137 * number for number in range(500)) for row in budget.begun(budget.take(at, 1), at)]
+        assert min(late) >= min(0.02, 0.03 * seconds) - 1e-5
+        assert max(late) <= 0.02 * seconds + 0.03
 
 
 def test_rows_that_count_no_more() -> None:
