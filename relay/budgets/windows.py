@@ -42,7 +42,7 @@ class Window:
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
-        margin = min(max(0.02, 0.01 * rate.seconds), 0.03 * rate.seconds)
+        margin = min(max(0.03, 0.01 * rate.seconds), 0.03 * rate.seconds)
         self.span = rate.seconds + margin
         self.slot = max(rate.seconds / _ROWS, 0.01)  # of stored rows
         self.late = margin  # a request leaves as much after its row was made
