@@ -384,3 +384,24 @@ async def test_a_shadow_builds_and_sends_nothing_unless_it_is_a_sandbox(stage: S
         totals = [(one.route, one.refused, one.carried) for one in delivery.shadows()]
     assert [("one", 1, 0), ("default", 0, 1)] == totals
     assert ([], [(CAROL,)]) == (refusing.seen, sandbox.seen)
+
+
+async def test_two_providers_of_one_account_spend_one_budget(stage: Stage) -> None:
+    """What one has sent the other may not; each is shown as throttled, and a restart knows it of both."""
+    stream, bulk = stage.provider("stream"), stage.provider("bulk")
+    stage.route("bulk", name="bulk", match=Match(to=(CAROL,)))
+    stage.route("stream")
+    stage.allowances = {"stream": Allowance(daily=2), "bulk": Allowance(daily=2, shared_with="stream")}
+    async with stage.running():
+        await stage.submit(BOB)
+        await stage.submit(CAROL)
+        await stage.events.wait("removed", 2)
+        await stage.submit(CAROL)
+        await stage.waiting("bulk", 1)
+    async with stage.running():
+        await stage.submit(BOB)
+        await stage.waiting("stream", 1)
+        await stage.waiting("bulk", 1)
+        stage.pass_time(DAY + 120)
+        await stage.events.wait("removed", 4)
+    assert ([(BOB,)] * 2, [(CAROL,)] * 2) == (stream.seen, bulk.seen)

@@ -84,7 +84,7 @@ def test_the_example_has_every_key_with_its_default(model: type[Section], key: s
         assert default == shown[key]
 
 
-EXCLUSIVE = {"capture: capture", "session_token", "profile", "username: 1a2b", 'password: "${cred:mailtrap', "proxy"}
+EXCLUSIVE = {"capture: capture", "session_token", "profile", "username: 1a2b", 'password: "${cred:mailtrap', "proxy", "shared_with"}
 """How those examples begin that stand for another choice than the one shown beside them."""
 
 

@@ -33,8 +33,9 @@ _UNORDERED = 1.0  # seconds by which readings of one clock may come in another o
 
 @dataclass(slots=True, eq=False)
 class Take:
-    """A part of the budget in somebody's hand: `held` is not begun yet, `begun` left at `at` the last time something did."""
+    """A part of `budget` in somebody's hand: `held` is not begun yet, `begun` left at `at` the last time something did."""
 
+    budget: Budget
     held: int
     taken: float
     before: float  # when the take before it was made
@@ -104,7 +105,7 @@ class Budget:
         """Take so much; `wait` was 0. It counts from now on, until it is given back."""
         now = self._tick(now)
         # Who comes a little late, because a timer did, does not make all others late.
-        taken = Take(amount, min(now, max(self._due, now - _LATE)), self._last)
+        taken = Take(self, amount, min(now, max(self._due, now - _LATE)), self._last)
         self._held += amount
         self._last = taken.taken
         return taken

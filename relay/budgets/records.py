@@ -26,7 +26,8 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What the configuration allows a provider, in `count`; `ask_…` where the account is asked."""
+    """What the configuration allows a provider, in `count`; `ask_…` where the account is asked. `shared_with` names the provider
+    whose budget it is, where it is another one's."""
 
     rates: tuple[Rate, ...] = ()
     daily: int | None = None
@@ -34,6 +35,7 @@ class Allowance:
     count: Count = "messages"
     ask_rate: bool = False
     ask_daily: bool = False
+    shared_with: str = ""
 
 
 class Spent(NamedTuple):

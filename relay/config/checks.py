@@ -23,6 +23,7 @@ def check(draft: Draft, report: Report) -> None:
     for part in filter(None, draft.providers.values()):
         accounts.check(part, report)
         _loop(part, draft, report)
+    _shared_budgets(draft, report)
     _queue(draft, report)
     routes.check(draft, report)
     _bounce(draft, report)
@@ -110,6 +111,28 @@ def _loop(part: Part[ProviderConfig], draft: Draft, report: Report) -> None:
             f'this is relay itself: its listener "{name}" is there',
             "name the smarthost, or let relay listen elsewhere",
         )
+
+
+def _shared_budgets(draft: Draft, report: Report) -> None:
+    """Who spends another provider's budget: one that is there, and has a budget of its own."""
+    for part in filter(None, draft.providers.values()):
+        limits = getattr(part.value, "limits", None)
+        if limits is None or limits.shared_with is None or "limits" in part.bad:
+            continue
+        loc, name = (*part.loc, "limits", "shared_with"), limits.shared_with
+        if name not in draft.providers:
+            routes.no_such_provider(name, loc, draft, report)
+            continue
+        other = draft.providers[name]
+        theirs = getattr(other.value, "limits", None) if other else limits
+        if name == part.loc[-1]:
+            report.add(loc, "it is the provider itself", "name the other provider of the account, or remove it")
+        elif theirs is None:
+            report.add(loc, f'"{name}" has no budget: its mail is kept on this host', "name the other provider of the account")
+        elif theirs is not limits and theirs.shared_with is not None:
+            report.add(loc, f'"{name}" itself spends the budget of "{theirs.shared_with}"', f"write shared_with: {theirs.shared_with}")
+        for key in sorted(limits.model_fields_set & {"rate", "daily", "monthly", "count"}):
+            report.add((*part.loc, "limits", key), f'the budget is that of "{name}" (shared_with)', "remove it", at_key=True)
 
 
 def _queue(draft: Draft, report: Report) -> None:

@@ -58,6 +58,9 @@ def section_of(key: str, model: type[Section]) -> str:
     return next((name for name, inner in _sections(model).items() if key in keys_of(inner)), "")
 
 
+_ANY_WORD = frozenset({"shared_with"})  # takes any word, which is no sign that it was meant
+
+
 def shape(key: str, value: Any, model: type[Section]) -> str:
     """How what stands where keys and values are expected may be written: `write batch: {max: 500}`; "" without a guess."""
     inner = _sections(model).get(key)
@@ -69,7 +72,7 @@ def shape(key: str, value: Any, model: type[Section]) -> str:
         return "write batch: {max: 1}"
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
-    taker = next((name for name in keys_of(inner) if _takes(inner, name, value)), "")
+    taker = next((name for name in keys_of(inner) if name not in _ANY_WORD and _takes(inner, name, value)), "")
     return f"write {key}: {_flow({taker: value})}" if taker else ""
 
 

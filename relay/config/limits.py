@@ -35,6 +35,11 @@ def _count(default: str = "messages") -> Any:
     return setting(default, description="What rate, daily and monthly count: requests, messages or recipients.")
 
 
+def _shared_with() -> Any:
+    text = "Provider of the same account whose budget (rate, daily, monthly, count) this one spends as well; without it it has its own."
+    return setting(None, examples=["mailtrap"], description=text)
+
+
 def _wait() -> Any:
     return setting("1s", description="Longest wait for other messages, at most 1m; with nothing else due a message leaves at once.")
 
@@ -47,6 +52,7 @@ class LimitsConfig(Section):
     daily: kinds.OffOrBudget = _daily()
     monthly: kinds.OffOrMonthly = _monthly()
     count: Annotated[Count, choice(Count)] = _count()
+    shared_with: kinds.NullOrName = _shared_with()
 
 
 class SesLimitsConfig(Section):
@@ -59,6 +65,7 @@ class SesLimitsConfig(Section):
     daily: kinds.OffOrAutoOrBudget = setting("auto", description="Most in any 24 hours; auto asks the account, off is no limit.")
     monthly: kinds.OffOrMonthly = _monthly()
     count: Annotated[Count, choice(Count)] = _count("recipients")
+    shared_with: kinds.NullOrName = _shared_with()
     size: kinds.MessageSize = _size("40MiB")
 
 
@@ -70,6 +77,7 @@ class PostmarkLimitsConfig(Section):
     daily: kinds.OffOrBudget = _daily()
     monthly: kinds.OffOrMonthly = _monthly()
     count: Annotated[Count, choice(Count)] = _count()
+    shared_with: kinds.NullOrName = _shared_with()
     size: kinds.MessageSize = _size("10MiB")
 
 
@@ -83,6 +91,7 @@ class MailtrapLimitsConfig(Section):
     daily: kinds.OffOrBudget = _daily()
     monthly: kinds.OffOrMonthly = _monthly()
     count: Annotated[Count, choice(Count)] = _count("requests")
+    shared_with: kinds.NullOrName = _shared_with()
     size: kinds.MessageSize = _size("10MB")
 
 
@@ -94,6 +103,7 @@ class PauboxLimitsConfig(Section):
     daily: kinds.OffOrBudget = _daily()
     monthly: kinds.OffOrMonthly = _monthly()
     count: Annotated[Count, choice(Count)] = _count()
+    shared_with: kinds.NullOrName = _shared_with()
     size: kinds.MessageSize = _size("50MB")
 
 
@@ -105,6 +115,7 @@ class LowCodeLimitsConfig(Section):
     daily: kinds.OffOrBudget = _daily()
     monthly: kinds.OffOrMonthly = _monthly()
     count: Annotated[Count, choice(Count)] = _count("requests")
+    shared_with: kinds.NullOrName = _shared_with()
     size: kinds.MessageSize = _size("40MiB")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -48,6 +48,8 @@ class Config:
         if isinstance(provider, CaptureProvider):
             return Allowance()
         limits = provider.limits
+        if limits.shared_with:
+            return replace(self.allowance(limits.shared_with), shared_with=limits.shared_with)
         return Allowance(
             rates=limits.rate if isinstance(limits.rate, tuple) else (),
             daily=limits.daily if isinstance(limits.daily, int) else None,

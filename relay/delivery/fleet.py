@@ -36,6 +36,7 @@ class Fleet:
     events: Events
     clock: Callable[[], float]
     lanes: dict[str, Lane] = field(default_factory=dict)
+    _budgets: dict[str, Budget] = field(default_factory=dict)
     _batches: dict[Lane, Batches] = field(default_factory=dict)
     _closers: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -46,9 +47,12 @@ class Fleet:
         """
         kept = {name for name, lane in self.lanes.items() if transports.get(name) is lane.transport}
         before, self.lanes = self.lanes, {}
+        self._allow({name: allowances.get(name, Allowance()) for name in transports})
         for name, transport in transports.items():
-            self.lanes[name] = before[name] if name in kept else self._opened(name, transport)
-            self._allow(name, self.lanes[name], allowances.get(name, Allowance()), before.get(name))
+            budget = self._budgets[allowances.get(name, Allowance()).shared_with or name]
+            lane = self.lanes[name] = before[name] if name in kept else self._opened(name, transport, budget)
+            lane.budget = lane.gate.budget = budget
+            lane.gate.look()
         for name, lane in before.items():
             if name not in kept:
                 lane.retired = True
@@ -57,8 +61,7 @@ class Fleet:
                 self.close_unused(lane)
         return kept
 
-    def _opened(self, name: str, transport: Transport) -> Lane:
-        budget = Budget(name, Allowance())
+    def _opened(self, name: str, transport: Transport, budget: Budget) -> Lane:
         lane = Lane(transport, Gate(transport.concurrency, budget, self.clock), budget, room_for(transport))
         if transport.batching.jobs > 1:
             self._batches[lane] = Batches(
@@ -68,14 +71,24 @@ class Fleet:
             )
         return lane
 
-    def _allow(self, name: str, lane: Lane, allowance: Allowance, before: Lane | None) -> None:
-        if lane.budget.allowance == allowance and lane is before:
-            return
-        budget = Budget(name, allowance)
-        if before:
-            budget.keep(before.budget)
-        lane.budget = lane.gate.budget = budget
-        lane.gate.look()
+    def _allow(self, allowances: Mapping[str, Allowance]) -> None:
+        """A budget for each provider that has one of its own."""
+        before, self._budgets = self._budgets, {}
+        for name, allowance in allowances.items():
+            known = before.get(name)
+            if allowance.shared_with:
+                continue
+            if known and known.allowance == allowance:
+                self._budgets[name] = known
+                continue
+            budget = self._budgets[name] = Budget(name, allowance)
+            if known:
+                budget.keep(known)
+
+    @property
+    def budgets(self) -> Mapping[str, Budget]:
+        """Every budget, by the provider whose own it is."""
+        return self._budgets
 
     def batches(self, lane: Lane) -> Batches | None:
         """Those of a lane whose transport takes several messages at once."""

@@ -105,32 +105,32 @@ class Gate:
 
     def begun(self, pass_: Pass, amount: int | None = None) -> Sequence[Spent]:
         """A request with so much of what was taken (all of it by default) is about to leave: the rows to be stored first."""
-        if self.budget is None or pass_.take is None:
+        if pass_.take is None:
             return ()
-        return self.budget.begun(pass_.take, self._now(), amount)
+        return pass_.take.budget.begun(pass_.take, self._now(), amount)
 
     def leaves(self, pass_: Pass, late: float | None = None) -> None:
         """What was begun last leaves now, after its rows were stored; or it left `late` seconds after that was said, when a
         connection was open. It is counted from then, for that is when the provider sees it."""
-        if self.budget is not None and pass_.take is not None:
-            self.budget.leaves(pass_.take, self._now(), late)
+        if pass_.take is not None:
+            pass_.take.budget.leaves(pass_.take, self._now(), late)
 
     def more(self, pass_: Pass, most: int) -> int:
         """Take up to `most` more at once, of what the budget has now; returns how much. It counts for the flow's share."""
-        if self.budget is None or pass_.take is None:
+        if pass_.take is None:
             return most
         now = self._now()
-        amount = self.budget.room(now, most) if most > 0 else 0
+        amount = pass_.take.budget.room(now, most) if most > 0 else 0
         if amount:
-            self.budget.add(pass_.take, now, amount)
+            pass_.take.budget.add(pass_.take, now, amount)
             if flow := self._flows.get(pass_.flow):
                 flow.spent += amount / pass_.weight
         return amount
 
     def give_back(self, pass_: Pass, amount: int | None = None) -> None:
         """So much of what was taken and not begun (all of it by default) will not leave."""
-        if self.budget is not None and pass_.take is not None:
-            self.budget.give_back(pass_.take, amount)
+        if pass_.take is not None:
+            pass_.take.budget.give_back(pass_.take, amount)
         self.look()
 
     def shut(self) -> None:

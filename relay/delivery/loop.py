@@ -142,7 +142,13 @@ class Delivery:
             events=events,
             clock=clock,
         )
-        self._quotas = Quotas(spool=spool, lanes=lambda: self._carrier.lanes, events=events, clock=clock)
+        self._quotas = Quotas(
+            spool=spool,
+            lanes=lambda: self._carrier.lanes,
+            budgets=lambda: self._carrier.fleet.budgets,
+            events=events,
+            clock=clock,
+        )
         self.pause, self.resume, self.bounce = self._commands.pause, self._commands.resume, self._commands.bounce
         self._wake = asyncio.Event()
         self._asleep_until = math.inf

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
-from relay.budgets import Quota, Spent
+from relay.budgets import Budget, Quota, Spent
 from relay.delivery.lanes import Lane
 from relay.errors import SpoolError
 from relay.log import Events
@@ -24,9 +24,18 @@ _SOON = 300.0  # seconds after which one that did not say is asked again
 class Quotas:
     """Keeps the budgets of the lanes. `clock` gives Unix seconds."""
 
-    def __init__(self, *, spool: Spool, lanes: Callable[[], Mapping[str, Lane]], events: Events, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        lanes: Callable[[], Mapping[str, Lane]],
+        budgets: Callable[[], Mapping[str, Budget]],
+        events: Events,
+        clock: Callable[[], float],
+    ) -> None:
         self._spool = spool
         self._lanes = lanes
+        self._budgets = budgets
         self._events = events
         self._clock = clock
         self._news = asyncio.Event()
@@ -35,8 +44,8 @@ class Quotas:
     async def load(self) -> None:
         """Count what was spent before this start. Raises SpoolError."""
         rows = [Spent(*row) for row in await self._spool.spent()]
-        for lane in self._lanes().values():
-            lane.budget.load(rows, self._clock())
+        for budget in self._budgets().values():
+            budget.load(rows, self._clock())
 
     def look(self) -> None:
         """Ask the accounts now: the configuration is another."""
@@ -57,6 +66,8 @@ class Quotas:
     async def _ask(self, name: str, lane: Lane) -> bool:
         """Whether there is nothing to ask, or it was answered."""
         allowance = lane.budget.allowance
+        if lane.budget.name != name:  # another provider's account, which is asked for itself
+            return True
         if not (allowance.ask_rate or allowance.ask_daily):
             return True
         try:
@@ -82,8 +93,8 @@ class Quotas:
     async def _forget(self) -> None:
         now = self._clock()
         before: dict[str, float] = {}
-        for lane in self._lanes().values():
-            before.update(lane.budget.stale(now))
+        for budget in self._budgets().values():
+            before.update(budget.stale(now))
         if before:
             await self._spool.forget_spent(before)
 
