@@ -16,15 +16,20 @@ LONGEST_WINDOW = 86400.0
 SHORTEST_WINDOW = 0.1
 _MOST = 10**9
 _RATE = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,6})?) ?/ ?([0-9]{1,6}(?:\.[0-9]{1,3})?)? ?([A-Za-z]+)")
+_NO_UNIT = re.compile(r"[0-9]{1,10}(?:/[0-9]{1,6})?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNIT_OF = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hour": "h", "hr": "h", "day": "d"}
 _HOW_RATE = "write 14/s, 150/10s, 600/m or 1000/h"
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
 _SHARES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?\.\. ?([0-9]{1,9}(?:\.[0-9]{1,6})?)")
 _OTHER_SHARES = re.compile(r"([0-9]{1,9})%? ?(?:-|->|to|\.\.\.|…|,|:) ?([0-9]{1,9})%?")
+_FIGURE = re.compile(r"([0-9]{1,3}(?:[_,' ][0-9]{3})+|[0-9]{1,12}(?:\.[0-9]{1,6})?(?:e[0-9])?) ?([kKmM]?)(?: ?/ ?[a-z]+)?")
+_THOUSANDS = {"": 1, "k": 1000, "m": 1000000}
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
 _DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?) ?(.*))?", re.I)
-_OTHER_DATE = re.compile(r"([0-9]{1,2})[./]([0-9]{1,2})[./]([0-9]{4})")
+_OTHER_DATE = re.compile(r"([0-9]{1,2})([./])([0-9]{1,2})[./]([0-9]{4})")
+_OTHER_ORDER = re.compile(r"([0-9]{4})([-./]?)([0-9]{1,2})\2([0-9]{1,2})")
+_HOW_DATE = "write 2026-12-01, or 2026-12-01 08:00"
 _UTC = frozenset({"", "z", "utc", "+00:00", "+0000"})
 
 
@@ -35,8 +40,8 @@ def rate(value: Any) -> budgets.Rate:
     written = values.text(value)
     match = _RATE.fullmatch(written)
     if not match:
-        number = f'did you mean "{written}/s"?' if written.isdigit() else _HOW_RATE
-        raise values.mistake(f'"{written}" is not a rate', number)
+        mend = f'did you mean "{written}{"s" if "/" in written else "/s"}"?' if _NO_UNIT.fullmatch(written) else _HOW_RATE
+        raise values.mistake(f'"{written}" is not a rate', mend)
     count, times, unit = float(match[1]), float(match[2] or 1), match[3]
     short = unit if unit in _UNITS else _UNIT_OF.get(unit.lower().rstrip("s") or "s", unit.lower())
     if unit not in _UNITS:
@@ -78,12 +83,18 @@ def written_rate(rate: budgets.Rate) -> str:
 
 def budget(value: Any) -> int:
     """How much in a day or a month: a whole number, at least 1."""
-    written = str(value).replace("_", "").replace(",", "")
-    if isinstance(value, str) and written != value and written.isdigit():
-        raise values.mistake(f'"{value}" is not a whole number', f"did you mean {written}?")
+    if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
+        raise values.mistake(f'"{value}" is not a whole number', _figure(value))
     if value in (0, "0"):
         raise values.mistake("0 lets nothing through", "write off for no limit; to send nothing: relay provider pause")
     return values.whole_number(1, 10**12)(value)
+
+
+def _figure(written: str) -> str:
+    """What a number that is written for people may mean."""
+    match = _FIGURE.fullmatch(written)
+    found = float(re.sub("[_,' ]", "", match[1])) * _THOUSANDS[(match[2] or "").lower()] if match else 0.0
+    return f"did you mean {found:.0f}?" if found >= 1 and found == int(found) else "write its digits alone: 50000"
 
 
 def _number(value: Any, what: str, example: str) -> float:
@@ -112,6 +123,8 @@ def shares(value: Any) -> tuple[float, float]:
         return float(value[0]), float(value[1])
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         raise values.mistake(f"{value} is one share, and a ramp leads from one to another", f"did you mean {value}..{value}?")
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(one, int) and one >= 0 for one in value):
+        raise values.mistake("expected a pair of shares, not a list", f"did you mean {value[0]}..{value[1]}?")
     written = values.text(value)
     if not (match := _SHARES.fullmatch(written.replace("%", ""))):
         other = _OTHER_SHARES.fullmatch(written)
@@ -160,9 +173,7 @@ def moment(value: Any) -> float:
     written = values.text(value)
     match = _DATE.fullmatch(written)
     if not match:
-        other = _OTHER_DATE.fullmatch(written)
-        mend = f"did you mean {other[3]}-{int(other[2]):02}-{int(other[1]):02}?" if other else "write 2026-12-01, or 2026-12-01 08:00"
-        raise values.mistake(f'"{written}" is not a date', mend)
+        raise values.mistake(f'"{written}" is not a date', _dated(written))
     try:
         found = datetime.fromisoformat(f"{match[1]}T{match[2] or '00:00'}").replace(tzinfo=UTC)
     except ValueError:
@@ -170,6 +181,19 @@ def moment(value: Any) -> float:
     if (match[3] or "").lower() not in _UTC:
         raise values.mistake(f'"{written}" is not in UTC', _in_utc(written))
     return found.timestamp()
+
+
+def _dated(written: str) -> str:
+    """What a date in another form may mean. With slashes the month stands first or the day: both are told."""
+    if backward := _OTHER_DATE.fullmatch(written):
+        first, mark, second, year = int(backward[1]), backward[2], int(backward[3]), backward[4]
+        pairs = [(second, first), *([(first, second)] if mark == "/" else [])]
+    elif forward := _OTHER_ORDER.fullmatch(written):
+        year, pairs = forward[1], [(int(forward[3]), int(forward[4]))]
+    else:
+        return _HOW_DATE
+    found = dict.fromkeys(f"{year}-{month:02}-{day:02}" for month, day in pairs if 1 <= month <= 12 and 1 <= day <= 31)
+    return f"did you mean {' or '.join(found)}?" if found else _HOW_DATE
 
 
 def _in_utc(written: str) -> str:

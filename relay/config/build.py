@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from relay import routing
 from relay.config import guesses, values
 from relay.config.model import (
     LATER,
@@ -28,7 +29,7 @@ from relay.config.model import (
 )
 from relay.config.problems import Loc, Report, did_you_mean, nearest
 from relay.config.providers import PROVIDERS, ProviderConfig
-from relay.config.rules import CaseConfig, RampConfig, RouteConfig
+from relay.config.rules import CaseConfig, MatchConfig, NotConfig, RampConfig, RouteConfig
 from relay.config.section import Section, example_of, keys_of, section_below
 
 S = TypeVar("S", bound=Section, covariant=True)
@@ -188,8 +189,8 @@ def _tell(error: ErrorDetails, model: type[Section], base: Loc, report: Report) 
         text, mend = _context(error.get("ctx"))
         if model is SendersConfig and error["loc"][0] == "users" and error["loc"][-1] == "[key]":
             loc = loc[:-1]  # the name is not told: it looks like a token
-        if _model_at(model, error["loc"][:-1]) is RampConfig and (key := _meant_in_ramp(str(loc[-1]))):
-            report.add(loc, "unknown key", f'did you mean "{key}"?', at_key=True)
+        if _model_at(model, error["loc"][:-1]) is RampConfig and (instead := _no_provider_of_ramp(str(loc[-1]))):
+            report.add(loc, "unknown key", instead, at_key=True)
             return
         report.add(loc, text, mend, at_key=error["loc"][-1] == "[key]")
     else:  # tuple_type, dict_type, model_type and their kin: the shape is wrong
@@ -214,10 +215,19 @@ def _meant(key: str, model: type[Section]) -> tuple[str, ...]:
     return (found,) if (found := guesses.meant(key, known)) else ()
 
 
-def _meant_in_ramp(key: str) -> str:
-    """The key of a ramp that was probably meant by one that is taken for a provider's name, and has no share."""
+def _no_provider_of_ramp(key: str) -> str:
+    """What to do about a key that is taken for a provider's name, and has no share: it means another key, of the ramp or its route."""
     known = keys_of(RampConfig)
-    return guesses.meant(key, known) if key not in known else ""
+    if key in known:
+        return ""
+    if key in keys_of(RouteConfig):
+        return "it belongs beside ramp:"
+    if key in _SHARES:
+        return "the providers themselves stand below ramp:, each with its share: ses: 100..0"
+    return f'did you mean "{near}"?' if (near := guesses.meant(key, known)) else ""
+
+
+_SHARES = frozenset({"shares", "share", "providers", "weights"})
 
 
 def _unknown_key(report: Report, loc: Loc, model: type[Section]) -> None:
@@ -229,8 +239,23 @@ def _unknown_key(report: Report, loc: Loc, model: type[Section]) -> None:
         report.add(loc, f"unknown key: {why}", "remove it", at_key=True)
         return
     mend = next((f'did you mean "{name}"?' for name in _meant(key, model)), f"known here: {', '.join(known)}")
+    if model in (MatchConfig, NotConfig) and (instead := _condition_of(key)):
+        mend = f"write {instead}"
+    elif model is CaseConfig and key.lower() == "subject":
+        mend = "write header: {Subject: …}"
+    elif model is Root and key in keys_of(RouteConfig):
+        mend = "it belongs to a route, below routes:"
     below = "providers" if model is Root and key in PROVIDERS else guesses.section_of(key, model)
     report.add(loc, "unknown key", f"it belongs below {below}:" if below else mend, at_key=True)
+
+
+def _condition_of(key: str) -> str:
+    """How a condition is written for which the word alone stands in a match; "" without a guess."""
+    if key in routing.DIRECTIVES:
+        return f"directive: {{{key}: …}}"
+    if key.lower() == "subject":
+        return "header: {Subject: …}"
+    return "larger: 1MB, or smaller: 1MB" if key == "size" else ""
 
 
 def _example(model: type[Section], key: str) -> str:

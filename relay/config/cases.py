@@ -64,6 +64,8 @@ def _refusal(case: CaseConfig, listener: ListenConfig, config: Config) -> str:
         return f"{case.from_} is none of senders.allow"
     if named and case.user in senders.users and not _any(senders.users[case.user or ""], case.from_):
         return f"{case.from_} is none of the senders.users of {case.user}"
+    if case.user is not None and not listener.auth:
+        return f"nobody can log in there, {case.user} neither: it has no auth"
     if case.client not in (None, "unix") and listener.allow and not any(ip_address(case.client) in network for network in listener.allow):
         return f"{case.client} is in none of the networks of allow"
     if case.size > listener.max_size:

@@ -6,15 +6,19 @@ Asked for only where there are no mistakes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
-from relay import ramps
+from relay import address, ramps, routing
 from relay.config import amounts, covering, kinds, modes, routes, surprises
 from relay.config.build import Draft, Part
 from relay.config.model import ListenConfig
 from relay.config.problems import Loc, Report
 from relay.config.providers import CaptureProvider, LowCodeProvider, PauboxProvider, ProviderConfig
 from relay.config.rules import MatchConfig, NotConfig, RampConfig, RouteConfig
+
+_LONG_AHEAD = 366 * 86400.0  # seconds
+_WILD = re.compile(r"[*?]|\[!?\]?[^\]]*\]")
 
 
 def warn(draft: Draft, report: Report, now: float) -> None:
@@ -27,6 +31,7 @@ def warn(draft: Draft, report: Report, now: float) -> None:
         _match(part, draft, report)
         _patients(part, providers, report)
         _too_small(part, draft, providers, report)
+        _carries_nothing(part, providers, report)
     _no_delivery(draft, providers, report)
     _bounces(draft, report)
     _used(draft, report)
@@ -55,6 +60,8 @@ def _ramp(ramp: RampConfig, now: float) -> Iterator[Found]:
     elif now >= ramp.from_ + ramp.over:
         text = f"this ramp was over on {amounts.written_moment(ramp.from_ + ramp.over)}"
         yield ("ramp",), text, f"write {written}, unless it stepped back and still goes on"
+    elif ramp.from_ > now + _LONG_AHEAD:
+        yield ("ramp", "from"), f"this ramp begins on {amounts.written_moment(ramp.from_)} only", "look at the year"
 
 
 def _flow(shares: Mapping[str, float]) -> str:
@@ -63,11 +70,27 @@ def _flow(shares: Mapping[str, float]) -> str:
 
 def _guard(route: RouteConfig) -> Iterator[Found]:
     redirect, allowed = route.redirect, route.allow_recipients
-    if any(covering.glob_covers(glob, "*") for glob in allowed):
+    if any(covering.glob_covers(glob, "*@*") for glob in allowed):
         yield ("allow_recipients",), "lets mail out to everybody: this guards nothing", "name the recipients of your own"
-    elif redirect and allowed and not any(covering.glob_covers(glob, redirect) for glob in allowed):
+        return
+    for index, glob in enumerate(allowed):
+        if beyond := _beyond(glob):
+            yield ("allow_recipients", index), f'"{glob}" lets mail out to {beyond}, too', "write whole domains: *@example.com"
+    if redirect and allowed and not any(covering.glob_covers(glob, redirect) for glob in allowed):
         text = f"{redirect} is none of allow_recipients itself, and gets the mail of all others"
         yield ("redirect",), text, "look whether it is the address you mean"
+
+
+def _beyond(glob: str) -> str:
+    """Somebody elsewhere to whom a glob lets mail out, because it leaves the end of the domain, or the @, to a wildcard; "" where it
+    does not, or where no example is found."""
+    *_, tail = _WILD.split(glob)
+    if "@" in tail or tail == glob or (tail.startswith(".") and tail.count(".") > 1):
+        return ""
+    begin = _WILD.sub("u", glob[: len(glob) - len(tail)].rstrip("*"))
+    guesses = (f"u@not{tail}", f"u@other{tail}") if tail else (f"{begin}@example.net", f"{begin}example.net", f"{begin}.example.net")
+    found = (one for one in guesses if routing.matches(glob, one) and address.valid(one))
+    return next(found, "others than one might think")
 
 
 def _shadow(route: RouteConfig, providers: Mapping[str, ProviderConfig]) -> Iterator[Found]:
@@ -94,6 +117,8 @@ def _shadow(route: RouteConfig, providers: Mapping[str, ProviderConfig]) -> Iter
 
 
 def _not_used(route: RouteConfig) -> Iterator[Found]:
+    if route.patience != routing.PATIENCE and not (route.via[1:] or route.fallback):
+        yield ("patience",), "not used: there is no other provider to try after it", "add fallback: …"
     if route.sticky != "recipient" and not (route.split or route.ramp):
         yield ("sticky",), "not used: nothing is split here"
     if route.overflow == "spill" and len(routes.providers_of(route)) < 2:
@@ -158,6 +183,18 @@ def _too_small(part: Part[RouteConfig], draft: Draft, providers: Mapping[str, Pr
             text = f'"{name}" carries {carried} at most, and messages here may have {taken_here}: larger ones come back'
             key = "split" if route.split else "ramp"
             report.warn((*part.loc, key, name), text, "add a fallback that carries them, or a route for them: match: {larger: …}")
+
+
+def _carries_nothing(part: Part[RouteConfig], providers: Mapping[str, ProviderConfig], report: Report) -> None:
+    """Providers that are to step in, and never can: they take nothing as large as all that the route takes."""
+    route, larger = part.value, part.value.match.larger
+    for key, names in (("via", route.via), ("fallback", route.fallback)) if larger is not None else ():
+        for index, name in enumerate(names):
+            size = surprises.largest(providers[name])
+            if size is not None and larger is not None and size <= larger:
+                taken, least = kinds.written_size(size), kinds.written_size(larger)
+                text = f'"{name}" carries nothing of this route: it takes {taken} at most, and all mail here is larger than {least}'
+                report.warn((*part.loc, key, index), text, "name a provider that carries larger mail, or remove it")
 
 
 def _no_delivery(draft: Draft, providers: Mapping[str, ProviderConfig], report: Report) -> None:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
-from relay import budgets
-from relay.config import amounts, aws, values, vendors
+from relay import budgets, ramps
+from relay.config import amounts, aws, globs, values, vendors
 from relay.config.problems import did_you_mean
 
 SECRET = "[secret]"
@@ -194,8 +194,9 @@ ConfigurationSet = Annotated[str, BeforeValidator(aws.configuration_set), _CONFI
 OptionalConfigurationSet = Annotated[str | None, BeforeValidator(aws.configuration_set), _CONFIGURATION_SET]
 OptionalTenant = Annotated[str | None, BeforeValidator(aws.tenant), _pattern(aws.TENANT.pattern, also="integer")]
 OptionalIdentityArn = Annotated[str | None, BeforeValidator(aws.identity_arn), _pattern(aws.IDENTITY_ARN.pattern)]
-Glob = Annotated[str, BeforeValidator(values.glob), _AS_TEXT, _TEXT]
-AddressGlob = Annotated[str, BeforeValidator(values.address_glob), _AS_TEXT, _ADDRESS_GLOB]
+Glob = Annotated[str, BeforeValidator(globs.glob), _AS_TEXT, _TEXT]
+MailboxGlob = Annotated[str, BeforeValidator(globs.mailbox_glob), _AS_TEXT, _ADDRESS_GLOB]
+AddressGlob = Annotated[str, BeforeValidator(globs.address_glob), _AS_TEXT, _ADDRESS_GLOB]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(values.network), _NETWORK]
 FieldName = Annotated[str, BeforeValidator(values.field_name)]
 Asked = Annotated[str, BeforeValidator(vendors.asked)]
@@ -249,12 +250,13 @@ Percentage = Annotated[
     _pattern(r"[0-9]{1,3}(?:\.[0-9]{1,6})? ?%", "5%"),
 ]
 Moment = Annotated[float, BeforeValidator(amounts.moment), PlainSerializer(amounts.written_moment, when_used="json"), _MOMENT]
-Least = Annotated[int, BeforeValidator(values.whole_number(1, 10**9)), _range(1, 10**9)]
+_LAST = "a ramp looks at the last 1000 messages, no more"
+Least = Annotated[int, BeforeValidator(values.whole_number(1, ramps.LAST, _LAST)), _range(1, ramps.LAST)]
 ReversePath = Annotated[str, BeforeValidator(values.reverse_path), _AS_TEXT, _SENDER]
 Recipient = Annotated[str, BeforeValidator(values.recipient), _AS_TEXT, _pattern(r"[Pp][Oo][Ss][Tt][Mm][Aa][Ss][Tt][Ee][Rr]|[^\s]+@[^\s]+")]
 OptionalClientAddress = Annotated[str | None, BeforeValidator(values.client_address), _CLIENT]
 Text = Annotated[str, BeforeValidator(values.text), _AS_TEXT, _TEXT]
-SenderGlob = Annotated[str, BeforeValidator(values.sender_glob), _AS_TEXT, _ADDRESS_GLOB]
+SenderGlob = Annotated[str, BeforeValidator(globs.sender_glob), _AS_TEXT, _ADDRESS_GLOB]
 User = Annotated[str, BeforeValidator(values.user), _AS_TEXT, _TEXT]
-UserGlob = Annotated[str, BeforeValidator(values.user), BeforeValidator(values.glob), _AS_TEXT, _TEXT]
+UserGlob = Annotated[str, BeforeValidator(values.user), BeforeValidator(globs.glob), _AS_TEXT, _TEXT]
 Directive = Annotated[str, BeforeValidator(vendors.directive)]

@@ -28,6 +28,7 @@ _CONSTANTS = {
 }
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TAB = re.compile(r" *\t\s*\S", re.ASCII)
+_CONFLICT = re.compile(r"(?m)^(?:<{7}|>{7}) ")
 _SIMPLE_KEY = re.compile(r"[\w.-]+")
 _PLAIN = "plain"
 _ALIAS = "alias"
@@ -35,6 +36,8 @@ _STANDARD = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "se
 _MENDS = (
     ("mapping values are not allowed", 'a value that holds ": " must be quoted; or the line is indented too far'),
     ("could not find expected ':'", "a key is followed by a colon and a space"),
+    ("while scanning an alias", 'quote text that begins with *: "*@example.com"'),
+    ("while scanning an anchor", "quote text that begins with &"),
     ("found character", "quote the value"),
     ("found unexpected end of stream", "a quotation mark or bracket is not closed"),
     ("did not find expected", "check the indentation and the brackets"),
@@ -102,7 +105,14 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, report: Report) -> Non
             column = line.index("\t")
             report.add_at(Span(number, column, column + 1), "tabs cannot indent", "use spaces")
         return
-    mend = next((mend for part, mend in _MENDS if part in problem), "")
+    if conflict := _CONFLICT.search(text):
+        number = text.count("\n", 0, conflict.start())
+        report.add_at(Span(number, 0, 7), "git left a conflict here", "keep one of the two sides, and remove the marks")
+        return
+    if mark and "'\\t'" in problem:
+        report.add_at(Span(mark.line, mark.column, mark.column + 1), "a tab stands where only spaces may", "use spaces")
+        return
+    mend = next((mend for part, mend in _MENDS if part in f"{problem} {error.context}"), "")
     if mark and problem.startswith("expected ',' or") and "${" in "".join(text.splitlines()[mark.line : mark.line + 1]):
         mend = 'quote a reference: "${env:NAME}"'
     if error.context:

@@ -144,7 +144,9 @@ class BounceConfig(Section):
     via: kinds.NullOrName = setting(
         None, examples=["smarthost"], description="Provider that carries bounces; by default those of the original's route."
     )
-    alerts: kinds.Flag = setting(False, description="Mail the postmaster when a provider is paused, and when it is back.")
+    alerts: kinds.Flag = setting(
+        False, description="Mail the postmaster when a provider is paused or back, has used up a quota, or a ramp has stepped back."
+    )
 
 
 class AdminConfig(Section):

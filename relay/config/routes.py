@@ -185,6 +185,8 @@ class _Checks:
             self._add(("shadow",), f'"{route.shadow}" carries mail of this route already', "name another provider, or remove it")
 
     def _match(self, match: NotConfig, loc: Loc) -> None:
+        if match.smaller is not None and match.smaller <= 1:
+            self._report.add((*loc, "smaller"), "no message is so small")
         names = [part.value.name for part in self._draft.listen]
         known = ("listen",) not in self._report.silenced and not any("name" in part.bad for part in self._draft.listen)
         for index, name in enumerate(match.listener if known else ()):
@@ -248,6 +250,8 @@ def _behind_a_wider_one(part: Part[RouteConfig], before: list[Part[RouteConfig]]
 
 def _case(part: Part[CaseConfig], draft: Draft, report: Report) -> None:
     case, loc, bad = part.value, part.loc, part.bad
+    if case.header_from is not None and "from" in case.header:
+        report.add((*loc, "header_from"), "From is given twice: here and in header", "keep one of them", at_key=True)
     if case.expect is None and case.route is None and not bad & {"expect", "route"}:
         first = next(iter(draft.providers), "postmark")
         report.add(loc, "says nothing that is expected", f"add expect: {first}, or route:")

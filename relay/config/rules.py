@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from relay.config import kinds
+from relay.config import kinds, values
 from relay.config.kinds import OneOrMore, choice, or_word
 from relay.config.section import Section, setting
 from relay.routing import Priority, Sticky
@@ -18,15 +18,17 @@ Overflow = Literal["wait", "spill"]
 
 Globs = Annotated[tuple[kinds.AddressGlob, ...], OneOrMore()]
 TextGlobs = Annotated[tuple[kinds.Glob, ...], OneOrMore()]
-Names = Annotated[tuple[kinds.Name, ...], OneOrMore()]
+Mailboxes = Annotated[tuple[kinds.MailboxGlob, ...], OneOrMore()]
+Names = Annotated[tuple[kinds.Name, ...], OneOrMore(), BeforeValidator(values.names)]
+Fields = Annotated[dict[kinds.FieldName, TextGlobs], BeforeValidator(values.fields)]
 
 
 class NotConfig(Section):
     """Conditions of which at least one does not hold."""
 
     from_: Globs = setting((), alias="from", examples=["*@example.com"], description='Reverse-path (glob); "<>" is the null one.')
-    header_from: Globs = setting((), examples=["*@example.com"], description="Any address of the From field (glob).")
-    to: Globs = setting((), examples=["*@example.net"], description="Recipient (glob); each recipient is routed by itself.")
+    header_from: Mailboxes = setting((), examples=["*@example.com"], description="Any address of the From field (glob).")
+    to: Mailboxes = setting((), examples=["*@example.net"], description="Recipient (glob); each recipient is routed by itself.")
     client: Annotated[tuple[kinds.Network, ...], OneOrMore()] = setting(
         (), examples=["127.0.0.0/8"], description="Network of the client (CIDR)."
     )
@@ -34,9 +36,7 @@ class NotConfig(Section):
         (), examples=["app*"], description="Name that the client logged in with (glob); none without a login."
     )
     listener: Names = setting((), examples=["local"], description="Name of the listener.")
-    header: dict[kinds.FieldName, TextGlobs] = setting(
-        {}, examples=[{"List-Unsubscribe": "*"}], description="Header fields and globs on their text."
-    )
+    header: Fields = setting({}, examples=[{"List-Unsubscribe": "*"}], description="Header fields and globs on their text.")
     directive: dict[kinds.Directive, TextGlobs] = setting(
         {},
         examples=[{"stream": "broadcast"}],
@@ -62,7 +62,7 @@ class StepBackConfig(Section):
 
     refused: kinds.Percentage = setting("5%", description="Most of a newcomer's answers that may be refusals.")
     deferred: kinds.Percentage = setting("20%", description="Most of a newcomer's answers that may be deferrals.")
-    least: kinds.Least = setting(50, description="Answers that are looked at together; fewer say nothing.")
+    least: kinds.Least = setting(50, description="Answers that are looked at together, at most 1000; fewer say nothing.")
     by: kinds.PositiveDuration = setting("2d", description="How far a ramp goes back, and how long it stays there.")
 
 
@@ -117,7 +117,7 @@ class RouteConfig(Section):
     priority: Annotated[Priority, choice(Priority)] = setting(
         "normal", description="Share of a busy provider: high, normal or low, as 16 : 4 : 1; none is ever starved."
     )
-    allow_recipients: Globs = setting(
+    allow_recipients: Mailboxes = setting(
         (),
         examples=["*@example.com"],
         description="Staging guard: recipients (globs) that really get mail; the others' is redirected, captured or refused.",
@@ -148,7 +148,9 @@ class CaseConfig(Section):
     )
     expect: kinds.NullOrName = setting(None, examples=["postmark"], description="Provider that is expected to be tried first.")
     route: kinds.NullOrName = setting(None, examples=["default"], description="Route that is expected to take it.")
-    header: dict[kinds.FieldName, kinds.Text] = setting({}, examples=[{"Subject": "Hello"}], description="Header fields of the mail.")
+    header: Annotated[dict[kinds.FieldName, kinds.Text], BeforeValidator(values.fields)] = setting(
+        {}, examples=[{"Subject": "Hello"}], description="Header fields of the mail."
+    )
     header_from: kinds.NullOrMailAddress = setting(
         None, examples=["news@example.com"], description="Address of its From field; by default the reverse-path."
     )

@@ -39,11 +39,11 @@ _NO_SECRET = re.compile(
 _HARMLESS = """
     address admin alerts allow allow_non_tls allow_recipients base_url batch bounce by ca_file capture cert client concurrency
     configuration_set content_mode controls count daily deferred delay_warning directive directory dual_stack expect expire fallback
-    fips force_secure_notification format from header header_from host hostname html identity_arn keep_bodies keep_history larger
-    least level limits listen listener log login maildrop mask match max max_size metrics min_free mode monthly name not on_loss over
+    fips force_secure_notification format from header header_from host hostname html identity_arn keep_bodies keep_history larger least
+    level limits listen listener log login maildrop mask match max max_size metrics min_free mode monthly name not on_loss over
     overflow patience port postmaster priority profile providers proxy queue ramp rate redirect refused region retry rewrite route
-    routes sandbox_id senders shadow size smaller split spool step_back sticky stream streams tenant tests timeout tls to track_links
-    track_opens type unknown_outcome user username users version via wait
+    routes sandbox_id senders shadow shared_with size smaller split spool step_back sticky stream streams tenant tests timeout tls to
+    track_links track_opens type unknown_outcome user username users version via wait
 """
 HARMLESS = frozenset(_HARMLESS.split())
 """The keys of the format whose values may be shown."""

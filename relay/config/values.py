@@ -1,4 +1,4 @@
-"""The kinds of values a configuration is made of, and how each is read from text: times, sizes, addresses, globs.
+"""The kinds of values a configuration is made of, and how each is read from text: times, sizes, addresses, names.
 
 Reading one fails with `mistake(text, mend)`, a pydantic error whose mend survives into the report. The texts quote what
 was written, except for secrets. relay/config/kinds.py makes the models' types of the readers.
@@ -291,6 +291,8 @@ def mail_address(value: Any) -> str:
     if "@" not in written or not addresses.valid(written):
         inner = re.search(r"<([^<>]+)>\s*$", written)
         raise mistake(f'"{written}" is not a mail address', f'did you mean "{inner[1]}"?' if inner else "write user@example.com")
+    if "*" in written or "?" in written:  # its grammar allows them, and nobody has such an address
+        raise mistake(f'"{written}" is a pattern, and one address is wanted', "write user@example.com")
     return written
 
 
@@ -350,35 +352,6 @@ def or_null(read: Callable[[Any], str]) -> Callable[[Any], str | None]:
     return lambda value: None if value is None else read(value)
 
 
-def glob(value: Any) -> str:
-    """A pattern: `*`, `?`, `[…]`."""
-    written = text(value)
-    if "[" in written and "]" not in written[written.index("[") + 2 :]:
-        raise mistake(f'"{written}" has a [ that is not closed', "a plain [ is written [[]")
-    return written
-
-
-def address_glob(value: Any) -> str:
-    """A pattern for a mail address; `<>` is the null reverse-path."""
-    if value == "":
-        raise mistake("is empty", 'the null reverse-path is written "<>"')
-    written = glob(value)
-    if written == "<>" or written.lower() == "postmaster" or "*" in written:
-        return written
-    if "@" not in written:
-        raise mistake(f'"{written}" never matches an address', f'did you mean "*@{written}"?')
-    if re.search(r"[\s<>]", written):
-        raise mistake(f'"{written}" never matches an address', "write the address alone")
-    return written
-
-
-def sender_glob(value: Any) -> str:
-    """A pattern for the sender of a mail, which may have been given without a domain."""
-    if isinstance(value, str) and re.fullmatch(r"[\w-]+", value):
-        raise mistake(f'"{value}" never matches an address', f'did you mean "{value}@*"?')
-    return address_glob(value)
-
-
 def network(value: Any) -> IPv4Network | IPv6Network:
     """A network in CIDR form, or one address."""
     written = text(value)
@@ -401,6 +374,25 @@ def field_name(value: Any) -> str:
             f'"{written}" is not the name of a header field', f'did you mean "{written.rstrip(": ")}"?' if written.endswith(":") else ""
         )
     return written.lower()
+
+
+def names(value: Any) -> Any:
+    """A name, or several; what is told of otherwise is left to the reader of each."""
+    if isinstance(value, str) and len(found := re.split(r"(?:[\s,;>|]|->)+", value.strip())) > 1 and all(map(_NAME.fullmatch, found)):
+        raise mistake(f'"{value}" names several', f"write a list: [{', '.join(found)}]")
+    if isinstance(value, dict) and value and all(isinstance(weight, int) for weight in value.values()):
+        raise mistake("expected names, not keys and values", "to share the mail among them: split, in place of via")
+    return value
+
+
+def fields(value: Any) -> Any:
+    """Header fields by name. A name written in two ways is one field: the second would take the place of the first."""
+    seen: set[str] = set()
+    for key in value if isinstance(value, dict) else ():
+        if str(key).lower() in seen:
+            raise mistake(f'"{key}" is named twice: case does not count', "write one list: [a, b]")
+        seen.add(str(key).lower())
+    return value
 
 
 def one_or_more(value: Any) -> Any:
