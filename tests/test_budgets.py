@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay import schedule
 from relay.budgets import Allowance, Budget, Quota, Rate, Spent, Take, Usage
 from relay.budgets.windows import Window
 
@@ -492,44 +493,232 @@ def paced(budget: Budget, now: float) -> float:
     return next((usage.limit / 10 for usage in budget.shown(now) if usage.what == "learned"), math.inf)
 
 
-def test_a_throttling_teaches_a_pace() -> None:
-    """Below what was seen, once for all that were under way, and back by steps."""
-    host = Host(Allowance())
-    for _ in range(200):
+def busy(host: Host, pace: float, seconds: float) -> None:
+    """So much a second leaves for so long."""
+    for _ in range(round(pace * seconds)):
         host.take(1)
         host.begin()
-        host.real += 0.05
-    host.budget.throttled(host.clock, None)
-    host.real += 1
-    host.budget.throttled(host.clock, None)
-    assert 14.0 == paced(host.budget, host.clock)
+        host.real += 1 / pace
+
+
+def test_a_throttling_teaches_a_pace() -> None:
+    """A little below what was taken, whatever was refused beside it; back to that in 20 s, then twice as much every 3 s."""
+    host = Host(Allowance())
+    busy(host, 20, 10)
+    for _ in range(10):
+        host.take(1)
+        host.begin()
+    for _ in range(11):
+        host.budget.throttled(host.clock, None)
+    assert 18.0 == paced(host.budget, host.clock)
     host.demand(9.9)
-    assert 13.5 <= sum(1 for at, _ in host.left if at > host.real - 9.9) / 9.9 <= 14.5
-    assert [15.0, 16.0, 17.0] == [paced(host.budget, host.clock + at) for at in (0, 10, 20)]
-    host.real += 20
+    assert 18 <= sum(1 for at, _ in host.left if at > host.real - 9.9) / 9.9 <= 19
+    assert [19.0, 20.0, 40.0, 80.0, math.inf] == [paced(host.budget, host.clock + at) for at in (0.1, 10.1, 13.1, 16.1, 20.1)]
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 5, 10])
+def test_a_pace_is_that_of_the_fastest_time_before(seconds: int) -> None:
+    """What left in an idle time before says nothing."""
+    host = Host(Allowance())
+    busy(host, 0.5, 20)
+    busy(host, 20, seconds)
     host.budget.throttled(host.clock, None)
-    assert paced(host.budget, host.clock) < 14.0
-    assert math.inf == paced(host.budget, host.clock + 600)
+    assert pytest.approx(18.0, abs=1.0) == paced(host.budget, host.clock)
+
+
+def test_what_tells_nothing_teaches_nothing() -> None:
+    """Traffic too thin to be too fast, or of which nothing was taken: the burst that comes next is as fast as ever."""
+    thin, none = Host(Allowance()), Host(Allowance())
+    for _ in range(6):
+        busy(thin, 1.0, 3)
+        thin.budget.throttled(thin.clock, 1.0)
+        assert math.inf == paced(thin.budget, thin.clock)
+    for _ in range(10):
+        none.take(1)
+        none.begin()
+    for _ in range(10):
+        none.budget.throttled(none.clock, 1.0)
+    for host in (thin, none):
+        assert math.inf == paced(host.budget, host.clock)
+        assert all(host.take(1) for _ in range(150))
+
+
+def test_a_lower_limit_is_found() -> None:
+    """Refused again before the pace was back, the provider takes less than that; never less than one a second is believed."""
+    host = Host(Allowance())
+    busy(host, 20, 10)
+    host.budget.throttled(host.clock, None)
+    for _ in range(10):
+        host.real += 3
+        host.demand(3)
+        before = paced(host.budget, host.clock)
+        host.budget.throttled(host.clock, None, refused=30)
+        assert 0.9 <= paced(host.budget, host.clock) <= max(before, 0.9)
+    assert 0.9 == paced(host.budget, host.clock)
+
+
+def test_a_limit_that_was_passed_is_not_lowered() -> None:
+    """Refused when the pace had come back to what was seen: the provider takes that much, whatever it refuses now."""
+    host = Host(Allowance())
+    busy(host, 20, 10)
+    host.budget.throttled(host.clock, None)
+    first = paced(host.budget, host.clock)
+    host.demand(21.0)
+    host.budget.throttled(host.clock, None, refused=100)
+    assert first <= paced(host.budget, host.clock) <= 1.1 * first
+
+
+def test_probes_that_are_refused_are_no_traffic() -> None:
+    """However long the provider refuses everything, one by one: the pace is what was learned before."""
+    host = Host(Allowance())
+    busy(host, 20, 10)
+    host.budget.throttled(host.clock, None)
+    host.real += 20
+    for _ in range(20):
+        host.real += 10
+        host.budget.throttled(host.clock, None, resumes=host.clock + 10)
+        host.take(1)
+        host.begin()
+    assert 18.0 == paced(host.budget, host.clock + 10)
 
 
 def test_a_learned_pace_rests_while_it_was_told_to() -> None:
-    """Retry-After puts off the way back, by at most an hour; a pace is never so slow that nobody would see it come back."""
-    budget = Budget("a", limited(Rate(10, 1)))
-    budget.throttled(NOW, 10**9)
-    assert (0.1, 0.1) == (paced(budget, NOW), paced(budget, NOW + 3605))
-    assert math.inf == paced(budget, NOW + 3611)
-    for number in range(100):
-        budget.throttled(NOW + 3700 + 3 * number, 0.0)
-    assert 0.1 == paced(budget, NOW + 4000)
+    """Retry-After, and a longer pause, put off the way back, by at most an hour; 30 s later it is forgotten."""
+    host = Host(Allowance())
+    busy(host, 20, 10)
+    for retry_after, resumes, rests in ((10**9, 0.0, 3600), (5.0, host.clock + 60, 60), (None, host.clock + 10**9, 3600)):
+        host.budget.throttled(host.clock, retry_after, resumes=resumes)
+        assert (18.0, 18.0) == (paced(host.budget, host.clock), paced(host.budget, host.clock + rests))
+    assert math.inf == paced(host.budget, host.clock + 3631)
 
 
 def test_a_pace_that_came_back_to_the_rate_is_forgotten() -> None:
-    """What is configured is no news."""
-    host = Host(limited(Rate(10, 1)))
-    host.demand(20)
+    """What is configured is no news; a burst was not the rate."""
+    host = Host(limited(Rate(100, 10)))
+    assert all(host.take(1) for _ in range(50))
+    host.begin()
     host.budget.throttled(host.clock, None)
-    assert paced(host.budget, host.clock) < 10
-    assert math.inf == paced(host.budget, host.clock + 90)
+    assert 9.0 == paced(host.budget, host.clock)
+    assert math.inf == paced(host.budget, host.clock + 20)
+
+
+def test_nobody_waits_longer_than_a_pace_is_known() -> None:
+    """Even what counts very much."""
+    host = Host(Allowance())
+    busy(host, 3, 10)
+    host.budget.throttled(host.clock, 5.0)
+    assert 34.9 <= host.budget.wait(host.clock, 1000) <= 35.0
+
+
+@dataclass
+class Provider:
+    """One that takes `count` in `seconds` and refuses the rest, with Retry-After where `tells`."""
+
+    count: int
+    seconds: float
+    tells: bool
+    taken: deque[float] = field(default_factory=deque)
+
+    def ask(self, now: float) -> float | None:
+        """None when it takes a message, else the Retry-After; 0 is none."""
+        while self.taken and self.taken[0] <= now - self.seconds:
+            self.taken.popleft()
+        if len(self.taken) < self.count:
+            self.taken.append(now)
+            return None
+        return math.ceil(self.taken[0] + self.seconds - now) if self.tells else 0.0
+
+
+@dataclass
+class Sawtooth:
+    """Ten at a time, paused and probed as a throttled provider is. `demand` is a second; None is without end."""
+
+    provider: Provider
+    latency: float
+    chance: random.Random
+    demand: float | None = None
+    budget: Budget = field(default_factory=lambda: Budget("a", Allowance()))
+    now: float = NOW
+    backlog: float = 0.0
+    took: list[float] = field(default_factory=list)
+    refused: int = 0
+    until: float = -math.inf  # of the pause; -inf is none
+    failures: int = 0
+    probing: bool = False
+    flying: list[tuple[float, float, bool]] = field(default_factory=list)  # when it is answered, when it arrives, whether a probe
+
+    def run(self, seconds: float) -> None:
+        """For so long."""
+        end, last = self.now + seconds, self.now
+        while self.now < end:
+            self.backlog += (self.now - last) * (self.demand or 0.0)
+            last = self.now
+            times = [end, *(flight[0] for flight in self.flying[:1])]
+            if self.demand is not None and self.backlog < 1:
+                times.append(self.now + (1 - self.backlog) / self.demand + 1e-6 if self.demand else end)
+            elif len(self.flying) < 10 and not self.probing:
+                if (due := max(self.until, self.now + self.budget.wait(self.now))) <= self.now:
+                    self._send()
+                    continue
+                times.append(due)
+            self.now = min(times)
+            if self.flying and self.flying[0][0] <= self.now:
+                self._hear(*self.flying.pop(0)[1:])
+
+    def _send(self) -> None:
+        self.budget.begun(self.budget.take(self.now, 1), self.now)
+        self.probing = self.until > -math.inf
+        latency = self.latency * self.chance.uniform(0.7, 1.3)
+        self.flying = sorted([*self.flying, (self.now + latency, self.now + latency / 2, self.probing)])
+        self.backlog -= 1
+
+    def _hear(self, arrived: float, probe: bool) -> None:
+        retry_after = self.provider.ask(arrived)
+        if retry_after is None:
+            self.took.append(arrived)
+            if probe:
+                self.until, self.failures, self.probing = -math.inf, 0, False
+            return
+        self.refused += 1
+        self.backlog += 1
+        if probe or self.until == -math.inf:
+            self.failures, self.probing = self.failures + 1, False
+            self.until = self.now + schedule.pause(schedule.THROTTLE_STEPS, self.failures, self.chance.random(), retry_after or None)
+        self.budget.throttled(self.now, retry_after or None, resumes=self.until)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([(1, 1), (2, 1), (3, 1), (14, 1), (80, 1), (20, 2), (30, 10), (150, 10)]),
+    st.booleans(),
+    st.sampled_from([0.02, 0.1, 0.2]),
+    st.integers(0, 10**6),
+)
+def test_a_real_limit_is_used_and_seldom_hit(limit: tuple[int, float], tells: bool, latency: float, seed: int) -> None:
+    """Four fifths of what the provider takes at least, under demand without end; few are refused."""
+    count, seconds = limit
+    saw = Sawtooth(Provider(count, seconds, tells), latency, random.Random(seed))
+    saw.run(60)
+    saw.took, saw.refused = [], 0
+    saw.run(300)
+    most = min(count / seconds, 10 / (1.3 * latency)) * 300
+    assert len(saw.took) >= 0.8 * most
+    assert saw.refused <= 25 + 0.05 * len(saw.took)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.05, 2.5), st.floats(0.3, 1.0), st.integers(1, 300), st.integers(0, 10**6))
+def test_a_burst_after_a_lone_throttling_does_not_crawl(demand: float, share: float, burst: int, seed: int) -> None:
+    """The provider was busy with others: it refuses one, then takes a hundred a second."""
+    saw = Sawtooth(Provider(0, 1, tells=False), 0.1, random.Random(seed), demand)
+    saw.provider.count = 100
+    saw.run(30 * share)
+    saw.provider.count = 0
+    while not saw.refused:
+        saw.run(0.5)
+    saw.provider.count, saw.backlog, saw.demand, saw.took = 100, burst, 0.0, []
+    saw.run(burst / 60 + 6)
+    assert len(saw.took) >= burst
 
 
 # Reloads.
@@ -540,10 +729,10 @@ def test_what_was_spent_stays_spent_when_the_limits_change() -> None:
     old = Budget("a", limited(Rate(100, 10), daily=1000))
     takes = [old.take(NOW, 3), old.take(NOW, 4)]
     old.begun(takes[0], NOW)
-    old.throttled(NOW + 5, None)
+    old.throttled(NOW + 0.5, None)
     new = Budget("a", limited(Rate(50, 1), Rate(100, 10), Rate(500, 60), daily=500, monthly=600))
     new.keep(old)
-    assert [4, 7, 7, 7, 7, 3] == [usage.used for usage in new.shown(NOW + 5)]
+    assert [7, 7, 7, 7, 7, 3] == [usage.used for usage in new.shown(NOW + 0.5)]
     assert [50, 100, 500, 500, 600] == [usage.limit for usage in new.shown(NOW + 5)][:5]
     old.give_back(takes[1])
     assert new.shown(NOW + 5) == old.shown(NOW + 5)

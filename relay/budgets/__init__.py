@@ -7,7 +7,7 @@ any 24 hours, `monthly` the calendar month in UTC; both are limits without a pac
 
 What was spent is told as rows to be stored before a request leaves, one for each slot of time; `load` counts a row at the end of
 its slot. What the account says of itself (`asked`) and what a provider's throttling teaches (`throttled`) narrow the budget; the
-learned pace comes back by steps.
+learned pace comes back, and is forgotten.
 
 How it fails: time that a clock steps back is taken for time that did not pass: what was spent keeps its age. A clock that stands
 still closes a used budget.
@@ -20,10 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.budgets.records import LEARNED, Allowance, Count, Quota, Rate, Spent, Usage
-from relay.budgets.windows import DAY, MINUTE, NEAR, SLOWEST, Day, Learned, Month, Window
+from relay.budgets.windows import DAY, MINUTE, NEAR, Day, Learned, Month, Traffic, Window
 
-_FALL = 0.7  # of what was seen: the pace after a throttling
-_ENOUGH = 1.5  # of what was seen: a learned pace that came so far is forgotten
 _SAME = 2.0  # seconds within which further throttlings tell of requests that were under way at the first
 _LONGEST = 3600.0  # seconds of a Retry-After that are believed
 _STEPPED = 0.01  # seconds by which two clocks may differ from one reading to the next without one of them having been set
@@ -52,7 +50,7 @@ class Budget:
     def __init__(self, name: str, allowance: Allowance) -> None:
         self.name = name
         self.allowance = allowance
-        self._seen = Window(Rate(0, LEARNED))
+        self._traffic = Traffic()
         self._windows: dict[float, Window] = {}
         self._allow(None)
         self._day = Day(allowance.daily)
@@ -86,8 +84,8 @@ class Budget:
         due = max((window.free(now, amount, self._held, self._last) for window in self._windows.values()), default=now)
         quotas = (self._day.free(now, amount, self._held), self._month.free(now, amount, self._held))
         due = max((due, *(free for free in quotas if free > now)))
-        if pace := self._pace(now):
-            due = max(due, self._last + amount / pace)
+        if self._learned and (pace := self._pace(now)):
+            due = max(due, min(self._last + amount / pace, self._learned.over))
         self._due = due
         return due - now if due - now > NEAR else 0.0
 
@@ -156,21 +154,23 @@ class Budget:
         if not take.held and not take.begun and self._last == take.taken:
             self._last = take.before
 
-    def throttled(self, now: float, retry_after: float | None) -> None:
-        """The provider wants less: from now on less than what it saw, and after `retry_after` seconds step by step more again.
-        (That nothing goes until then is the matter of whoever pauses the provider.)"""
+    def throttled(self, now: float, retry_after: float | None, *, resumes: float = 0.0, refused: int = 1) -> None:
+        """The provider wants less, and `refused` so much: from now on no more than it took when that was fastest. After
+        `retry_after` seconds, and not before `resumes` (Unix seconds), the pace comes back. (That nothing goes until then is the
+        matter of whoever pauses the provider.) Traffic too thin to tell teaches nothing."""
         now = self._tick(now)
+        self._traffic.refuse(now, refused)
         known = self._pace(now)
-        if known and self._learned and now < self._learned.fell + _SAME:
-            return
-        self._seen.expire(now)
-        oldest = next((slot.first for slot in self._seen), now)
-        seen = self._seen.used / min(max(now - oldest, 1.0), LEARNED)
-        if known:
-            seen = min(seen or known, known)
-        seen = max(seen, SLOWEST)
-        resumes = now + min(max(retry_after or 0.0, 0.0), _LONGEST)
-        self._learned = Learned(max(_FALL * seen, SLOWEST), seen, fell=now, since=resumes)
+        fell, bounds = now, self._learned.bounds(now) if self._learned and known else None
+        if self._learned and now < self._learned.fell + _SAME:
+            fell, bounds = self._learned.fell, self._learned.known
+        if (seen := self._traffic.taken(fell, bounds)) is None:
+            if self._learned is None or bounds is None:
+                self._learned = None
+                return
+            seen = self._learned.seen
+        resumes = min(max(now + (retry_after or 0.0), resumes), now + _LONGEST)
+        self._learned = Learned(min(seen, self._fastest), bounds, fell, resumes)
 
     def asked(self, quota: Quota, now: float) -> None:
         """What the account says; in force where the allowance asks for it, until it says something else."""
@@ -190,24 +190,25 @@ class Budget:
     def load(self, rows: Iterable[Spent], now: float) -> None:
         """Count what was stored before this process began; rows of other budgets are left alone."""
         now = self._tick(now)
-        ours = sorted((Spent(*row) for row in rows if row[0].startswith(f"{self.name} ")), key=lambda row: row.slot)
+        ours = [Spent(*row) for row in rows if row[0].startswith(f"{self.name} ")]
         monthly = f"{self.name} monthly"
-        # Nothing left later than now: what says so was written by a clock that was ahead.
-        ahead = max((row.slot - self._latest(row.budget, now) for row in ours if row.budget != monthly), default=0.0)
+        # Nothing left later than now: what says so was written by a clock that was ahead. The rest was perhaps not.
+        late = {row: row.slot - self._latest(row.budget, now) for row in ours if row.budget != monthly}
+        ahead = max(late.values(), default=0.0)
+        ours = sorted((row._replace(slot=row.slot - ahead) if late.get(row, 0.0) > 0 else row for row in ours), key=lambda row: row.slot)
         windows = {f"{self.name} rate {window.rate.seconds:g}": window for window in self._windows.values()}
         finest = min((row.budget for row in ours if " rate " in row.budget), key=_seconds, default="")
         for row in ours:
-            at = row.slot - max(ahead, 0.0)
             if row.budget == monthly:
                 self._month.add(row.slot, row.amount)
                 continue
-            self._last = max(self._last, min(at, now))
+            self._last = max(self._last, min(row.slot, now))
             if row.budget == f"{self.name} daily":
-                self._day.add(at, row.amount)
+                self._day.add(row.slot, row.amount)
             elif row.budget in windows:
-                windows[row.budget].add(at, row.amount)
+                windows[row.budget].add(row.slot, row.amount)
             if row.budget == finest:  # for the rate that the account will be asked for
-                self._seen.add(at, row.amount)
+                self._traffic.left.add(row.slot, row.amount)
 
     def stale(self, now: float) -> Mapping[str, float]:
         """By budget, the slot before which rows count no more."""
@@ -223,7 +224,7 @@ class Budget:
             other._day.elsewhere = 0
         for mine in self._windows.values():
             mine.remember(other._memories())
-        self._seen, self._day, self._month = other._seen, other._day, other._month
+        self._traffic, self._day, self._month = other._traffic, other._day, other._month
         self._learned, self._ahead = other._learned, other._ahead
         self._held, self._last, self._now = other._held, other._last, other._now
         if other._quota:
@@ -254,8 +255,8 @@ class Budget:
             if limit is not None:
                 found.append(Usage(what, used, limit, until if until > now else None, count))
         if pace := self._pace(now):
-            self._seen.expire(now)
-            found.append(Usage("learned", self._seen.used, max(round(pace * LEARNED), 1), None, count))
+            self._traffic.left.expire(now)
+            found.append(Usage("learned", self._traffic.left.used, max(round(pace * LEARNED), 1), None, count))
         return found
 
     def _allow(self, asked: float | None) -> None:
@@ -282,7 +283,7 @@ class Budget:
             self._day.limit = _least(self.allowance.daily, quota.daily)
 
     def _memories(self) -> Sequence[Window]:
-        return (self._seen, *self._windows.values())
+        return (self._traffic.left, *self._windows.values())
 
     def _tick(self, now: float) -> float:
         """The time by which everything is counted. It never goes back by itself: where the clock did, so does what was spent."""
@@ -294,7 +295,8 @@ class Budget:
 
     def _shift(self, by: float) -> None:
         """All that was spent was so much later. Of months only the calendar counts."""
-        for window in self._memories():
+        self._traffic.shift(by)
+        for window in self._windows.values():
             window.shift(by)
         self._day.shift(by)
         self._last += by
@@ -302,13 +304,17 @@ class Budget:
         if self._learned:
             self._learned.shift(by)
 
+    @property
+    def _fastest(self) -> float:
+        """The slowest of the rates, a second."""
+        return min((window.rate.count / window.rate.seconds for window in self._windows.values()), default=math.inf)
+
     def _pace(self, now: float) -> float | None:
-        """The learned pace in force; one that came back is forgotten."""
+        """The learned pace in force; one that came back to the configured rate, or is old, is forgotten."""
         if self._learned is None:
             return None
         pace = self._learned.at(now)
-        fastest = min((window.rate.count / window.rate.seconds for window in self._windows.values()), default=math.inf)
-        if pace >= min(_ENOUGH * self._learned.seen, fastest):
+        if now >= self._learned.over or pace >= self._fastest:
             self._learned = None
             return None
         return pace

@@ -21,11 +21,17 @@ NEAR = 1e-6
 """Seconds that are none: what is left of a wait by the rounding of Unix times."""
 _GRAINS = 200  # slots of memory in a window
 _ROWS = 100  # slots of stored rows in a window
-_STEP = 0.05  # of what was seen: by so much a learned pace comes back each LEARNED seconds
 SOON = 1.0
 """Seconds after which to look again whether what is in hands was spent or given back."""
-SLOWEST = 1 / LEARNED
-"""The slowest pace that is learned, a second."""
+SLOWEST = 1.0
+"""The slowest pace that a provider is thought to have, a second."""
+FORGET = 30.0
+"""Seconds after which a learned pace is forgotten, where nothing new teaches it."""
+_FALL = 0.9  # of what was seen: the pace after a throttling
+_CAREFUL = 20.0  # seconds until it is as fast again as it was seen to be
+_DOUBLE = 3.0  # seconds in which it doubles from then on
+_HORIZONS = (1.0, 2.0, 5.0, LEARNED)  # seconds over which it is seen how fast the provider took mail
+_TELLING = 3.0  # a second: slower traffic does not tell how fast the provider is
 
 
 @dataclass(slots=True, eq=False)
@@ -205,19 +211,69 @@ class Month:
 
 @dataclass(slots=True)
 class Learned:
-    """A pace (a second) that a throttling taught when it `fell`, of what was `seen` then. From `since` on it comes back."""
+    """A pace (a second) that a throttling taught when it `fell`, of what was `seen` then. From `since` on it comes back: slowly to
+    what was seen, then by doubling."""
 
-    pace: float
     seen: float
+    known: tuple[float, float] | None  # what was known when it fell: the least and the most that it may be
     fell: float
     since: float
 
     def at(self, now: float) -> float:
         """The pace by now."""
-        steps = max(math.floor((now - self.since) / LEARNED), 0)
-        return self.pace + steps * max(_STEP * self.seen, SLOWEST / 2)
+        passed = max(now - self.since, 0.0)
+        if passed < _CAREFUL:
+            return (_FALL + (1 - _FALL) * passed / _CAREFUL) * self.seen
+        return self.seen * 2 ** ((passed - _CAREFUL) / _DOUBLE)
+
+    def bounds(self, now: float) -> tuple[float, float]:
+        """The least and the most that the provider takes, if it refuses something now. It took what was seen if it let the pace come
+        back to that."""
+        pace = self.at(now)
+        return (self.seen if pace >= self.seen else 0.0), pace
+
+    @property
+    def over(self) -> float:
+        """When it is forgotten."""
+        return self.since + FORGET
 
     def shift(self, by: float) -> None:
         """Other times for what was learned."""
         self.fell += by
         self.since += by
+
+
+class Traffic:
+    """What left in the last LEARNED seconds, and what of it a throttling refused: how fast the provider is."""
+
+    def __init__(self) -> None:
+        self.left = Window(Rate(0, LEARNED))
+        self._refused = Window(Rate(0, LEARNED))
+
+    def refuse(self, now: float, amount: int) -> None:
+        """So much was refused."""
+        self._refused.expire(now)
+        self._refused.add(now, amount)
+
+    def taken(self, fell: float, known: tuple[float, float] | None) -> float | None:
+        """The pace, a second, at which the provider took what left until `fell`, where some time before it was fastest, within
+        what is `known`. None where the traffic does not tell: too thin, or, where nothing is known, all of it refused."""
+        left = {horizon: _within(self.left, fell - horizon) for horizon in _HORIZONS}
+        took = {horizon: left[horizon] - _within(self._refused, fell - horizon) for horizon in _HORIZONS}
+        if known is None:
+            if max(left[horizon] / horizon for horizon in _HORIZONS) < _TELLING or took[LEARNED] <= 0:
+                return None
+        elif left[LEARNED] < SLOWEST * LEARNED / 2:
+            return None
+        least, most = known or (0.0, math.inf)
+        return max(min(max(took[horizon] / horizon for horizon in _HORIZONS), most), least, SLOWEST)
+
+    def shift(self, by: float) -> None:
+        """Other times for all of it."""
+        self.left.shift(by)
+        self._refused.shift(by)
+
+
+def _within(window: Window, since: float) -> int:
+    """What is in the window since then."""
+    return sum(slot.amount for slot in window if slot.at > since)
