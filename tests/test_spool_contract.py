@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import CorruptEntry, SpoolError
-from relay.model import Entry, Notify, Recipient, RecipientState, State, Verdict
+from relay.model import Entry, Notify, Outcome, Recipient, RecipientState, State, Verdict
 from relay.spool.base import Changed, Filter, Recorded, Spool
 from tests.spools import (
     BODY,
@@ -805,6 +805,41 @@ async def test_each_tells_of_every_entry_what_became_of_it(spool: Spool) -> None
     assert [Changed(two.queue_id, 1), Changed(owed.queue_id, 1, ended=True), Changed(both.queue_id, 1)] == gone
     gone = [one async for chunk in spool.each("delete", Filter(), NOW) for one in chunk]
     assert [Changed(two.queue_id, 1, ended=True), Changed(left.queue_id, 1, ended=True)] == gone
+
+
+async def test_a_bounce_records_what_is_given_up_and_finishes_nothing(spool: Spool) -> None:
+    """What is held or waits, with the outcome, in the history too; not what is under way. A notice of each is due."""
+    under_way, held, two = (
+        await accept(spool),
+        await accept(spool),
+        await accept(spool, "b@example.net", "a@example.net", "x@elsewhere.example"),
+    )
+    await spool.hold(Filter(queue_id=held.queue_id), NOW)
+    await spool.wait(two.queue_id, ("b@example.net",), "ses", NOW + 60, "ses", "default")
+    assert [under_way.queue_id] == [entry.queue_id for entry in await spool.claim(NOW, 1, 60)]
+    given_up = Outcome(Verdict.PERM_MSG, "5.0.0", "given up", "relay", own=True)
+    chunks = [chunk async for chunk in spool.each("bounce", Filter(recipient="*@example.net"), NOW, outcome=given_up)]
+    gone = [one for chunk in chunks for one in chunk]
+    assert [
+        Changed(held.queue_id, 1, addresses=("a@example.net",)),
+        Changed(two.queue_id, 2, addresses=("b@example.net", "a@example.net")),
+    ] == gone
+    b, a, x = (await get(spool, two.queue_id)).recipients
+    assert (State.FAILED, State.FAILED, State.QUEUED) == (a.state, b.state, x.state)
+    assert ("given up", "relay", "5.0.0", "", False) == (b.reply, b.remote, b.status, b.waits, b.told)
+    assert {("b@example.net", "ses", "given up", State.FAILED), ("a@example.net", "", "given up", State.FAILED)} == {
+        (step.recipient, step.provider, step.reply, step.state) for step in await spool.history(two.queue_id)
+    }
+    assert {held.queue_id, two.queue_id} == set(await spool.untold())
+    assert [] == [chunk async for chunk in spool.each("bounce", Filter(recipient="*@example.net"), NOW, outcome=given_up)]
+
+
+async def test_several_entries_are_read_at_once(spool: Spool) -> None:
+    """Those that are there and can be read."""
+    first, second, aside = await accept(spool), await accept(spool), await accept(spool)
+    await spool.set_aside(aside.queue_id, "why", NOW)
+    found = await spool.entries([second.queue_id, first.queue_id, aside.queue_id, "0" * 14, "nothing"])
+    assert {first.queue_id, second.queue_id} == {entry.queue_id for entry in found}
 
 
 async def test_each_tells_of_corrupt_entries_that_are_ended(spool: Spool) -> None:

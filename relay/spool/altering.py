@@ -1,4 +1,4 @@
-"""What an admin does to many recipients: hold, release, retry, reroute, delete. Runs in the writer thread, inside its transaction.
+"""What an admin does to many recipients: hold, release, retry, reroute, bounce, delete. Runs in the writer thread, inside its transaction.
 
 One chunk at a time: the next entries of the queue by their ids, and of these the recipients that the filter means. So no chunk looks
 at more than a window of the queue, whatever the filter, and all chunks together look at each entry once. A chunk is a handful of
@@ -8,7 +8,7 @@ statements, whatever it changes, for each step of a statement gives the interpre
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from relay.model import State
@@ -35,6 +35,7 @@ _ELIGIBLE = {
     "release": "r.state = 'held'",
     "retry": f"r.state = 'queued' AND {_UNLEASED}",
     "reroute": f"r.state IN {rows.OPEN_STATES}",
+    "bounce": f"r.state = 'held' OR (r.state = 'queued' AND {_UNLEASED})",
     "delete": f"r.state = 'held' OR (r.state = 'queued' AND {_UNLEASED})",
 }
 _NOW_DUE = "state = 'queued', due = ?1, next_attempt = ?1, waits = NULL"
@@ -45,6 +46,7 @@ _SET = {
     # A lease stays: who holds it ends it, and the way after that is the new one.
     "reroute": f"due = iif({_UNLEASED}, iif(state = 'queued', ?1, NULL), due), next_attempt = iif({_UNLEASED}, ?1, next_attempt), "
     "waits = NULL, since = 0.0, route = '', maybe_relayed = 0, via = ?2",
+    "bounce": "state = 'failed', due = NULL, waits = NULL, told = 0, verdict = ?3, status = ?4, reply = ?5, remote = ?6, remote_id = ?7",
     "delete": "state = 'deleted', due = NULL, waits = NULL",
 }
 
@@ -80,11 +82,12 @@ class Altering:
         via = rows.via(operation.via) if operation.via else ""
         self._db.execute(
             f"UPDATE recipient AS r SET {_SET[operation.verb]} "
-            "WHERE ?2 IS NOT NULL AND (r.entry, r.address) IN (SELECT entry, address FROM chosen WHERE may)",
-            (operation.now, via),
+            "WHERE ?2 || ?7 IS NOT NULL AND (r.entry, r.address) IN (SELECT entry, address FROM chosen WHERE may)",
+            (operation.now, via, *operation.said),
         )
+        addresses = self._given_up(operation) if operation.verb == "bounce" else {}
         ended = self._deleted(operation.now) if operation.verb == "delete" else frozenset()
-        found = [Changed(ids.text(number), count, number in ended, pinned) for number, count, pinned in changed]
+        found = [Changed(ids.text(number), count, number in ended, pinned, addresses.get(number, ())) for number, count, pinned in changed]
         return Chunk([one for one in found if one.recipients or one.ended or one.pinned], last if more else None)
 
     def _choose(self, operation: Alter) -> tuple[int | None, bool]:
@@ -131,6 +134,23 @@ class Altering:
         self._db.execute(f"DELETE FROM corrupt WHERE entry IN (SELECT entry FROM {table})")
         self._db.execute(f"UPDATE recipient SET due = next_attempt WHERE state = 'queued' AND entry IN (SELECT entry FROM {table})")
         self._after.append(partial(self._corrupt.difference_update, numbers))
+
+    def _given_up(self, operation: Alter) -> Mapping[int, tuple[str, ...]]:
+        """Note it in the history; returns the recipients by entry, in the order of its envelope."""
+        self._db.execute(
+            f"INSERT INTO step ({rows.STEP}) SELECT c.entry, ?1, c.address, r.provider, r.route, 0, r.verdict, r.status, r.reply, "
+            "r.remote, r.remote_id, r.state FROM chosen c JOIN recipient r ON r.entry = c.entry AND r.address = c.address WHERE c.may",
+            (operation.now,),
+        )
+        (text,) = self._db.execute(  # one row: see above; an address holds no line end
+            "SELECT group_concat(entry || ' ' || address, char(10)) FROM (SELECT c.entry, c.address FROM chosen c "
+            "JOIN recipient r ON r.entry = c.entry AND r.address = c.address WHERE c.may ORDER BY c.entry, r.n)"
+        ).fetchone()
+        found: dict[int, list[str]] = {}
+        for line in text.split("\n") if text else ():
+            number, _, address = line.partition(" ")
+            found.setdefault(int(number), []).append(address)
+        return {number: tuple(addresses) for number, addresses in found.items()}
 
     def _deleted(self, now: float) -> frozenset[int]:
         """Note it in the history, and finish entries that are left without an open recipient; returns these."""

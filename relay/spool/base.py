@@ -84,18 +84,19 @@ class Filter:
     now: float = 0.0
 
 
-Verb = Literal["hold", "release", "retry", "reroute", "delete"]
+Verb = Literal["hold", "release", "retry", "reroute", "bounce", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What `each` did to one entry: to how many recipients, whether that ended the entry, and how many it left alone because a
-    provider may have taken them (reroute)."""
+    """What `each` did to one entry: to how many recipients, whether that ended the entry, how many it left alone because a
+    provider may have taken them (reroute), and the addresses of those whose senders are to be told (bounce)."""
 
     queue_id: str
     recipients: int
     ended: bool = False
     pinned: int = 0
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,8 @@ class Spool(Protocol):
         """Call `wake` (in the event loop) whenever something may have become due at once."""
 
     async def claim(self, now: float, limit: int, lease: float) -> Sequence[Entry]:
-        """Entries with recipients due at `now`, oldest due first, at most `limit` entries.
+        """Entries with recipients due at `now`, at most `limit` entries: the oldest due first, and where there are more than that, up
+        to a quarter of the newest, so that new mail never stands behind all that an admin or the end of an outage made due.
 
         Every open, due recipient of such an entry is leased until `now + lease`: no second claim returns it before
         then unless `record`, `postpone` or `wait` ends the lease. The Entry holds all recipients;
@@ -207,10 +209,18 @@ class Spool(Protocol):
         `provider` and `route` are noted for recipients that were never attempted, so that they are found by them.
         """
 
-    async def wake(self, key: str | None, now: float, limit: int | None = None) -> int:
+    async def wake(self, key: str | None, now: float, limit: int | None = None, *, newest: bool = False) -> int:
         """Make waiting recipients due now, oldest first (with None those of all keys, one key after the other); returns how many.
 
-        At most `limit`, rounded up so that no entry is cut: those of one mail that wait for a key are woken together.
+        At most `limit`, rounded up so that no entry is cut: those of one mail that wait for a key are woken together. `newest`
+        takes the newest first instead.
+        """
+
+    async def line_up(self, key: str | None) -> Sequence[str]:
+        """Whoever waits for `key` (with None: for anything else) waits for the turn of its route from now on, under `line_key` of the
+        provider it waited for; returns the keys of all lines in which anybody waits then.
+
+        What waits for one key has one order, by age; so a few of a route with little mail would be woken behind all of another's.
         """
 
     async def waiting(self, key: str) -> int:
@@ -241,6 +251,9 @@ class Spool(Protocol):
     async def entry(self, queue_id: str) -> Entry | None:
         """One entry, open or in the history. Raises CorruptEntry for one set aside."""
 
+    async def entries(self, queue_ids: Sequence[str]) -> Sequence[Entry]:
+        """These entries; without those that cannot be read, of which `entry` tells why."""
+
     async def message(self, queue_id: str) -> Message:
         """The stored octets. Raises CorruptEntry when they cannot be read, SpoolError when they are gone."""
 
@@ -258,12 +271,19 @@ class Spool(Protocol):
         """Every outcome of an entry, in order of time."""
 
     def each(
-        self, verb: Verb, what: Filter, now: float, via: Sequence[str] = (), even_if_maybe_sent: bool = False
+        self,
+        verb: Verb,
+        what: Filter,
+        now: float,
+        via: Sequence[str] = (),
+        even_if_maybe_sent: bool = False,
+        outcome: Outcome | None = None,
     ) -> AsyncIterator[Sequence[Changed]]:
         """Do `verb` to the recipients a filter means, in chunks of whole entries; yields what each chunk changed, once it is durable.
 
         Chunks are short, and what else is asked of the spool goes in between. Entries accepted meanwhile may be met or not. Who
-        stops asking stops the work after the chunk that was yielded. The verbs are described at the methods of their names.
+        stops asking stops the work after the chunk that was yielded. The verbs are described at the methods of their names; bounce
+        records those that are not leased as FAILED with `outcome`, a notice of each being due, and finishes nothing.
         """
 
     async def hold(self, what: Filter, now: float) -> int:
@@ -292,9 +312,6 @@ class Spool(Protocol):
 
     async def count(self, what: Filter) -> int:
         """How many recipients a filter means."""
-
-    async def meant(self, what: Filter) -> Sequence[str]:
-        """The addresses of the recipients that a filter for one entry means, in the order of its envelope."""
 
     async def corrupt(self) -> Sequence[tuple[str, str]]:
         """(queue id, why) of the entries set aside."""

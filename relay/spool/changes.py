@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from relay.errors import CorruptEntry
-from relay.model import Entry
+from relay.model import Entry, line_key
 from relay.spool import entries, filters, ids, rows
 from relay.spool.altering import Altering
 from relay.spool.fresh import Fresh
@@ -24,6 +24,7 @@ from relay.spool.operations import (
     Finish,
     ForgetSpent,
     Keep,
+    LineUp,
     Operation,
     Purge,
     Record,
@@ -58,6 +59,7 @@ WAIT = (
 TOLD = f"UPDATE recipient SET told = 1 WHERE entry = ? AND address = ? AND (state IN {rows.OPEN_STATES}) = ?"
 # A recipient that failed while its sender was being warned of the delay is to be told of that, too: hence the last condition.
 POSTPONE = "UPDATE recipient SET due = ?, next_attempt = ?, waits = NULL WHERE entry = ? AND address = ? AND due IS NOT NULL"
+_DUE = "SELECT DISTINCT due, entry FROM recipient INDEXED BY recipient_due WHERE due <= ?"
 _NOT_DUE = "UPDATE recipient SET due = NULL, waits = NULL WHERE entry = ?"
 _SPEND = "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT (budget, slot) DO UPDATE SET amount = amount + excluded.amount"
 
@@ -85,6 +87,7 @@ class Changes:
             Reschedule: self.reschedule,
             Alter: self.alter,
             Wake: self.wake,
+            LineUp: self.line_up,
             SetAside: self.set_aside,
             Purge: self.purge,
             Shrink: self.shrink,
@@ -117,10 +120,9 @@ class Changes:
     def _claim(self, operation: Claim) -> list[Entry]:
         claimed: list[Entry] = []
         while (wanted := operation.limit - len(claimed)) > 0:
-            due = self._db.execute(
-                "SELECT DISTINCT due, entry FROM recipient INDEXED BY recipient_due WHERE due <= ? ORDER BY due, entry LIMIT ?",
-                (operation.now, wanted),
-            ).fetchall()
+            due = self._db.execute(f"{_DUE} ORDER BY due, entry LIMIT ?", (operation.now, wanted)).fetchall()
+            if len(due) == wanted and (some := wanted // 4):
+                due = [*due[:-some], *self._db.execute(f"{_DUE} ORDER BY due DESC, entry DESC LIMIT ?", (operation.now, some))]
             numbers = list(dict.fromkeys(number for _, number in due))
             claimed += self._read(numbers, operation.now)  # before the lease: it tells whose due time has come
             self._db.executemany(
@@ -233,8 +235,19 @@ class Changes:
         return self._db.execute(  # in the order of the index: a chunk costs the same, however many wait
             f"UPDATE recipient SET due = ?2, next_attempt = ?2, waits = NULL WHERE ?1 IS NOT NULL AND +{condition} AND due IS NOT NULL AND "
             f"entry IN (SELECT entry FROM recipient INDEXED BY recipient_waits WHERE {condition} AND due IS NOT NULL "
-            "ORDER BY waits, entry LIMIT ?3)",
+            f"ORDER BY {'waits DESC, entry DESC' if operation.newest else 'waits, entry'} LIMIT ?3)",
             (key, operation.now, operation.limit),
+        ).rowcount
+
+    def line_up(self, operations: Sequence[LineUp]) -> Sequence[Result]:
+        """Let recipients wait for the turn of their route."""
+        return [self._line_up(operation) for operation in operations]
+
+    def _line_up(self, operation: LineUp) -> int:
+        return self._db.execute(
+            "UPDATE recipient SET waits = ?1 || route WHERE +waits BETWEEN ?2 AND ?3 AND entry IN "
+            "(SELECT entry FROM recipient INDEXED BY recipient_waits WHERE waits BETWEEN ?2 AND ?3 ORDER BY waits, entry LIMIT ?4)",
+            (line_key(operation.provider, ""), operation.low, operation.high, operation.limit),
         ).rowcount
 
     def set_aside(self, operations: Sequence[SetAside]) -> Sequence[Result]:

@@ -105,6 +105,7 @@ class Alter:
     window: int
     via: Sequence[str] = ()
     even_if_maybe_sent: bool = False
+    said: tuple[str, str, str, str, str] = ("", "", "", "", "")  # verdict, status, reply, remote, remote_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,18 @@ class Wake:
 
     key: str | None
     now: float
+    limit: int
+    newest: bool = False
+
+
+@dataclass(slots=True)
+class LineUp:
+    """About `limit` recipients that wait for keys from `low` to `high`, all of them of `provider`. -> how many were lined up; fewer
+    than `limit`: none is left"""
+
+    provider: str
+    low: str
+    high: str
     limit: int
 
 
@@ -164,5 +177,5 @@ class Trial:
 
 
 Operation = (Accept | Begin | Spend | Record | Finish | Reschedule | Alter | Wake | SetAside | Purge | Shrink | Reserve) | (
-    Trial | Keep | ForgetSpent | Claim
+    LineUp | Trial | Keep | ForgetSpent | Claim
 )

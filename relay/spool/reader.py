@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from relay.errors import CorruptEntry, SpoolError
-from relay.model import Entry, Facts
+from relay.model import Entry, Facts, line_key
 from relay.spool import database, entries, files, filters, ids, rows
 from relay.spool.base import Begun, Counts, Filter, Step
 from relay.spool.stored import Stored
@@ -117,18 +117,20 @@ class Reader:
                 (start, *condition.values, limit),
             )
         ]
+        return self._readable(numbers)
+
+    def readable(self, queue_ids: Sequence[str]) -> Sequence[Entry]:
+        """These entries; one that cannot be read, or is set aside, is left out."""
+        aside = {number for (number,) in self._all("SELECT entry FROM corrupt")}
+        return self._readable([number for number in map(ids.number, queue_ids) if number not in aside])
+
+    def _readable(self, numbers: Sequence[int]) -> Sequence[Entry]:
         return [entry for entry in self._entries(numbers).values() if isinstance(entry, Entry)]
 
     def count(self, what: Filter, now: float) -> int:
         """How many recipients a filter means."""
         condition = filters.where(what, now)
         return int(self._all(f"SELECT count(*) FROM {filters.FROM} WHERE {condition.text}", condition.values)[0][0])
-
-    def meant(self, what: Filter, now: float) -> Sequence[str]:
-        """The addresses of the recipients that a filter for one entry means, in the order of its envelope."""
-        condition = filters.where(what, now)
-        found = self._all(f"SELECT r.address FROM {filters.FROM} WHERE {condition.text} ORDER BY r.n", condition.values)
-        return [address for (address,) in found]
 
     def resolve(self, prefix: str) -> Sequence[str]:
         """Queue ids that begin with `prefix` (at most 10)."""
@@ -185,6 +187,30 @@ class Reader:
     def waiting(self, key: str) -> int:
         """How many recipients wait for `key`."""
         return int(self._all("SELECT count(*) FROM recipient WHERE waits = ?", (key,))[0][0])
+
+    def waited_for(self) -> list[str]:
+        """The providers that anybody waits for."""
+        found: list[str] = []
+        while key := self._waited_after(f"{found[-1]}!" if found else ""):
+            found.append(key.partition(" ")[0])
+        return found
+
+    def lines(self) -> list[str]:
+        """The keys of all lines (`line_key`) in which anybody waits. A look-up for each, however many wait."""
+        found: list[str] = []
+        after = ""
+        while key := self._waited_after(after):
+            line = line_key(key.partition(" ")[0], "")
+            if key.startswith(line):
+                found.append(key)
+                after = key
+            else:
+                after = line[:-1] if key < line else f"{line.partition(' ')[0]}!"
+        return found
+
+    def _waited_after(self, key: str) -> str | None:
+        found: str | None = self._all("SELECT min(waits) FROM recipient WHERE waits > ?", (key,))[0][0]
+        return found
 
     def spent(self) -> Sequence[tuple[str, float, int]]:
         """The ledger, by budget and slot."""

@@ -12,12 +12,13 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from relay.errors import CorruptEntry, SpoolError, SpoolFull
-from relay.model import Entry, Outcome, State, Verdict
+from relay.model import Entry, Outcome, State, Verdict, line_key
 from relay.spool import database, files, ids, rows
 from relay.spool.base import Begun, Changed, Counts, Filter, Health, Recorded, Step, Verb
 from relay.spool.changes import POSTPONE, RENEW, TOLD, WAIT, Changes
@@ -32,6 +33,7 @@ from relay.spool.operations import (
     Finish,
     ForgetSpent,
     Keep,
+    LineUp,
     Operation,
     Purge,
     Record,
@@ -226,18 +228,29 @@ class SqliteSpool:
         if until <= self._clock():
             self._wake()
 
-    async def wake(self, key: str | None, now: float, limit: int | None = None) -> int:
+    async def wake(self, key: str | None, now: float, limit: int | None = None, *, newest: bool = False) -> int:
         """Make waiting recipients due, oldest first."""
         woken = 0
         while limit is None or woken < limit:
             wanted = CHUNK if limit is None else min(CHUNK, limit - woken)
-            found: int = await self._do(Wake(key, now, wanted))
+            found: int = await self._do(Wake(key, now, wanted, newest))
             woken += found
             if found:
                 self._wake()
             if found < wanted:
                 break
         return woken
+
+    async def line_up(self, key: str | None) -> Sequence[str]:
+        """Let whoever waits for `key` wait for the turn of its route."""
+        providers = await self._read(Reader.waited_for) if key is None else [key.partition(" ")[0]]
+        for provider in providers:
+            line = line_key(provider, "")  # what begins with it is lined up already
+            ranges = [(key, key)] if key else [(provider, line[:-1]), (f"{line[:-1]}!", f"{provider}!")]
+            for low, high in ranges:
+                while await self._do(LineUp(provider, low, high, CHUNK)) >= CHUNK:
+                    pass
+        return await self._read(Reader.lines)
 
     async def waiting(self, key: str) -> int:
         """How many recipients wait for `key`."""
@@ -276,6 +289,10 @@ class SqliteSpool:
         """One entry, open or in the history."""
         return await self._read_one(queue_id, lambda reader: reader.entry(queue_id))
 
+    async def entries(self, queue_ids: Sequence[str]) -> Sequence[Entry]:
+        """These entries, as far as they can be read."""
+        return await self._read(lambda reader: reader.readable(queue_ids))
+
     async def message(self, queue_id: str) -> Stored:
         """The stored octets."""
         if fresh := self._fresh.message(ids.number(queue_id)):
@@ -308,10 +325,6 @@ class SqliteSpool:
     async def count(self, what: Filter) -> int:
         """How many recipients a filter means."""
         return await self._read(lambda reader: reader.count(what, what.now or self._clock()))
-
-    async def meant(self, what: Filter) -> Sequence[str]:
-        """The addresses that a filter for one entry means."""
-        return await self._read(lambda reader: reader.meant(what, what.now or self._clock()))
 
     async def corrupt(self) -> Sequence[tuple[str, str]]:
         """(queue id, why) of the entries set aside."""
@@ -348,13 +361,20 @@ class SqliteSpool:
     # Administering
 
     async def each(
-        self, verb: Verb, what: Filter, now: float, via: Sequence[str] = (), even_if_maybe_sent: bool = False
+        self,
+        verb: Verb,
+        what: Filter,
+        now: float,
+        via: Sequence[str] = (),
+        even_if_maybe_sent: bool = False,
+        outcome: Outcome | None = None,
     ) -> AsyncIterator[Sequence[Changed]]:
         """Do `verb` to the recipients a filter means, chunk by chunk."""
         after: int | None = _START
-        limit = REMOVED if verb == "delete" else CHUNK
+        limit = REMOVED if verb in ("bounce", "delete") else CHUNK
+        said = _said(outcome) if outcome else ("", "", "", "", "")
         while after is not None:
-            chunk: Chunk = await self._do(Alter(verb, what, now, after, limit, WINDOW, tuple(via), even_if_maybe_sent))
+            chunk: Chunk = await self._do(Alter(verb, what, now, after, limit, WINDOW, tuple(via), even_if_maybe_sent, said))
             after = chunk.next
             if chunk.changed:
                 self._wake()
@@ -418,6 +438,7 @@ class SqliteSpool:
         """Look at the disk and refresh `health`; after an error a test write decides."""
         try:
             free = await _on(self._threads, self._free)
+            self._health = replace(self._health, free=free)
             if await _on(self._threads, self._identify) != self._identity:
                 raise SpoolError(f"{database.FILE} was removed or replaced under the daemon: stop relay, bring the old one back, start it")
             if not self._health.ok:
