@@ -195,6 +195,7 @@ class Daemon:
             metrics=metrics,
             clock=time.time,
             random=random.random,
+            steady=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         )
 
     def _give_up(self) -> None:

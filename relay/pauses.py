@@ -14,7 +14,7 @@ pause ends by an admin's word. Pauses live in memory, but for the admin's: a res
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relay import schedule
@@ -152,26 +152,33 @@ class Standing:
         """Draw the consequences of an attempt for `message` (its queue id; that of one of them, where several shared a request
         that nobody answered); returns what changed, to be told loudly and once."""
         found = _by_key(leave.provider, outcomes)
-        changes = []
-        for probe in leave.probes:
-            probe.probed = False
-            if self._pauses.get(probe.key) is not probe:
-                continue  # a worse finding took its place meanwhile
-            outcome = next(iter(found.values()), None) if probe.message else found.get(probe.key)
-            if outcome is not None and outcome.verdict is probe.outcome.verdict:
-                self._prolong(probe, outcome, now)
-            elif outcome is not None or key(leave.provider) not in found:
-                # Over, or of another kind from now on. An attempt that failed on the provider says nothing about the identity.
-                del self._pauses[probe.key]
-                if outcome is None or not probe.quiet:
-                    changes.append(Change(probe, paused=False))
+        over = [probe for probe in leave.probes if self._over(probe, found, leave.provider, now)]
+        turned = [probe for probe in over if probe.quiet and probe.key in found]
+        changes = [Change(probe, paused=False) for probe in over if probe not in turned]
         if key(leave.provider) not in found:
             for name in leave.keys:
                 if name not in found:
                     self._firsts.pop(name, None)
         for name, outcome in found.items():
             changes += self._finding(name, leave.provider, outcome, now, message)
+        # What waited for a throttling waits on under the same key for what came in its place; else it would wait for nothing.
+        changes += [Change(pause, paused=False) for pause in turned if pause.key not in self._pauses]
         return changes
+
+    def _over(self, probe: Pause, found: Mapping[str, Outcome], provider: str, now: float) -> bool:
+        """Whether what its probe found ends a pause; otherwise it goes on, or has given way to a worse finding meanwhile."""
+        probe.probed = False
+        if self._pauses.get(probe.key) is not probe:
+            return False
+        outcome = next(iter(found.values()), None) if probe.message else found.get(probe.key)
+        if outcome is None and key(provider) in found:
+            return False  # an attempt that failed on the provider says nothing about the identity
+        loud = probe.key == key(provider) and not probe.quiet  # trouble of another kind is no recovery
+        if outcome is not None and (outcome.verdict is probe.outcome.verdict or (loud and outcome.verdict is not Verdict.THROTTLE)):
+            self._prolong(probe, outcome, now)
+            return False
+        del self._pauses[probe.key]  # over, or of another kind from now on
+        return True
 
     def _finding(self, name: str, provider: str, outcome: Outcome, now: float, message: str) -> Sequence[Change]:
         """What one more finding begins, where there is no such pause yet, or only a throttle."""
@@ -208,6 +215,14 @@ class Standing:
         pause = self._begin(key(provider), provider, "", outcome, now)
         pause.until, pause.firm = until, True
         return Change(pause, paused=True)
+
+    def replenished(self, provider: str) -> Sequence[Change]:
+        """A quota that was used up has room again, sooner than it was said: another limit holds now."""
+        quota = self._pauses.get(key(provider))
+        if quota is None or not (quota.quiet and quota.firm):
+            return ()
+        del self._pauses[quota.key]
+        return (Change(quota, paused=False),)
 
     def pause(self, provider: str, outcome: Outcome, now: float) -> Change:
         """An admin wants the provider left alone; `outcome` is a PAUSE of our own that says so."""

@@ -2,9 +2,9 @@
 
 `Rewriting` puts addresses that a provider takes in the place of those it does not, such as `root@` of a host: the reverse-path,
 and the From and Sender fields where an address in them fits a rule. `redirected` addresses a message to one mailbox, so that no
-field shows a recipient that any server or API could deliver to. What stood there before is kept, in fields that nothing obeys:
+field shows a recipient that any server or API could deliver to; what stood there before is kept, in fields that nothing obeys:
 `X-Original-From`, `-Sender`, `-Return-Path` (the reverse-path), `-To`, `-Cc`, `-Resent-To`, `-Resent-Cc` and `-Recipient` (the
-envelope's recipients).
+envelope's recipients). `guarded` takes away, and does not keep, fields that are orders to deliver to others than the envelope names.
 
 Promises: the stored message does not change; the display name stays; a field of ours is ASCII, holds no line end but its folds, and
 no line over 998 octets; a message that nothing is to change of keeps its edits. Pure; never raises, whatever the block holds.
@@ -26,6 +26,9 @@ from relay.routing import matches
 _SENDERS = ("From", "Sender")
 _SHOWN = ("To", "Cc", "Resent-To", "Resent-Cc")
 _HIDDEN = ("bcc", "resent-bcc")  # gone already, unless somebody else decided the edits
+_ORDERS = frozenset({"apparently-to", "x-mc-bccaddress", "x-msys-api", "x-smtpapi"})
+"""Fields that name recipients beyond the envelope's to those who obey them: old mail servers; Mandrill, SparkPost and SendGrid, which may
+be behind a smarthost (their SMTP documentation, 2026-11)."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _LONG = re.compile(r"\S{200}(?=\S)")
 _LINE = 76  # characters of a folded line, where its words let it be so short
@@ -79,6 +82,13 @@ class Rewriting:
                 found.setdefault(address.key(one), _written(box, one))
         *others, last = found.values()
         return [word for words in others for word in (*words[:-1], f"{words[-1]},")] + last
+
+
+def guarded(block: bytes, edits: Sequence[Edit]) -> tuple[Edit, ...]:
+    """The edits with which a message leaves where a staging guard says who may get it: `edits`, and every field taken away by which a
+    mail server or a provider delivers to others than the envelope names."""
+    found = _ORDERS & {name for name, _ in header.fields(block)}
+    return (*edits, *(Edit(EditKind.REMOVE, name) for name in sorted(found)))
 
 
 def redirected(block: bytes, edits: Sequence[Edit], to: str, originals: Sequence[str]) -> tuple[Edit, ...]:

@@ -16,7 +16,7 @@ import pytest
 from flufl.bounce import all_failures, scan_message
 
 from relay.errors import CorruptEntry, SpoolError
-from relay.model import Entry, Job, Notify, Recipient, State, Verdict, line_key
+from relay.model import Entry, Job, Notify, Outcome, Recipient, State, Verdict, line_key
 from relay.routing import Match
 from relay.spool.base import Filter, Recorded
 from relay.transports.base import Transport
@@ -918,6 +918,25 @@ async def test_recipients_with_mixed_outcomes(stage: Stage) -> None:
 
 
 # Crashes.
+
+
+async def test_a_crash_while_an_admin_gives_up_mail(stage: Stage) -> None:
+    """Who failed is told at the next start, once; who wants no notice has none, and neither has what has no sender."""
+    stage.provider("ses")
+    stage.route("ses")
+    await stage.submit(Recipient(BOB), asking(CAROL, Notify.NEVER))
+    await stage.submit(BOB, sender="")
+    given_up = Outcome(Verdict.PERM_MSG, "5.0.0", "given up by an admin", "relay", own=True)
+    async for _ in stage.real.each("bounce", Filter(), stage.clock(), outcome=given_up):
+        pass
+    for _ in range(2):
+        await stage.real.close()
+        await stage.open()
+        async with stage.running():
+            await stage.events.wait("removed", 3)
+    [notice] = await notices(stage)
+    assert {BOB} == notice.permanent
+    assert [] == list(await stage.real.untold())
 
 
 async def test_a_crash_between_the_record_and_the_notice(stage: Stage) -> None:

@@ -94,11 +94,11 @@ def test_a_terminal_gets_no_control_characters() -> None:
 
 
 def test_a_story_shows_what_is_special() -> None:
-    """Bounces, fixed providers, a first attempt that is still to come, decisions of our own, the end."""
+    """Who logged in, bounces, fixed providers, a first attempt that is still to come, decisions of our own, the end."""
     entry = {
         "queue_id": "687E7641C64007",
         "arrival_time": "2026-11-20T17:57:01.250Z",
-        "client": {"name": "\x1b]0;x", "address": "unix", "listener": "local"},
+        "client": {"name": "\x1b]0;x", "address": "unix", "listener": "local", "username": "sh\x07op"},
         "sender": "",
         "message_size": 10,
         "message_id": "",
@@ -113,9 +113,9 @@ def test_a_story_shows_what_is_special() -> None:
     step = {"recipient": "b", "route": "", "provider": "", "verdict": "RETRY", "state": "held", "time": entry["finished_time"]}
     steps = [{**step, "remote": "relay", "reply": "held by an admin", "status": "4.0.0", "remote_id": ""}]
     assert [
-        "687E7641C64007  accepted 2026-11-20 17:57:01 from ?]0;x[unix], listener local",
+        "687E7641C64007  accepted 2026-11-20 17:57:01 from ?]0;x[unix], listener local, logged in as sh?op",
         "  from <>, 10 B, message-id none",
-        "  made by relay itself: it tells what became of a message",
+        "  made by relay itself: a notice or an alert",
         "  to <a>: waits for its first attempt",
         "  to <b>: held",
         "    2026-11-20 17:57:02  held      relay",

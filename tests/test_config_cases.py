@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay import config
+from relay import config, users
 from relay.errors import ConfigError
 from tests.configs import HOSTNAME, written
 
@@ -17,9 +17,9 @@ FILE = """providers:
   c: {type: smtp, host: c.example.net}
   hole: {type: capture}
 listen:
-  - {name: local, address: "127.0.0.1:25", max_size: 30MB}
+  - {name: local, address: "127.0.0.1:25", max_size: 30MB, auth: USERS}
   - {name: lan, address: "10.0.0.5:25", allow: 10.0.0.0/8}
-  - {name: sock, address: "unix:/run/relay/smtp.sock"}
+  - {name: sock, address: "unix:/run/relay/smtp.sock", auth: USERS}
 senders: {allow: ["*@example.com", "*@clinic.example.com", "*@old.example.org"], users: {shop: "*@example.com"}}
 routes:
   - {name: patients, match: {from: "*@clinic.example.com"}, via: [a, b]}
@@ -37,13 +37,21 @@ routes:
   - {name: diverted, match: {to: "*@diverted.example.net"}, via: a, redirect: qa@example.com}
   - {name: default, via: c}
 """
+USERS = "".join(f"{name}:{users.hashed('not-a-real-password', salt=b'sixteen octets..')}\n" for name in ("app1", "shop"))
 BEGIN = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 DAY = 86400.0
 
 
+def whole(directory: Path, tests: str) -> Path:
+    """FILE with these tests, and its users."""
+    (directory / "users").write_text(USERS)
+    (directory / "users").chmod(0o600)
+    return written(directory, f"{HOSTNAME}{FILE}{tests}".replace("USERS", str(directory / "users")))
+
+
 def failures(directory: Path, case: str, now: float = BEGIN) -> list[str]:
     """What is said of this one test, without its place and lines of the file."""
-    path = written(directory, f"{HOSTNAME}{FILE}tests:\n  - {{{case}}}\n")
+    path = whole(directory, f"tests:\n  - {{{case}}}\n")
     try:
         config.load(path, environ={}, tests_at=now)
     except ConfigError as error:
@@ -114,6 +122,9 @@ FAILED = {
     "from: x@example.com, to: y@example.net, expect: c, size: 31MB": [
         "expect: listener local would not take it: 31,000,000 octets are more than its max_size, 30,000,000"
     ],
+    "from: x@example.com, to: y@example.net, expect: c, listener: lan, user: app1": [
+        "expect: listener lan would not take it: nobody can log in there, app1 neither: it has no auth"
+    ],
     "from: x@example.com, to: y@example.net, expect: c, listener: lan, client: 192.0.2.1": [
         "expect: listener lan would not take it: 192.0.2.1 is in none of the networks of allow"
     ],
@@ -169,5 +180,5 @@ tests:
 
 def test_tests_are_run_where_somebody_asks_for_it(tmp_path: Path) -> None:
     """The daemon starts with a file whose tests fail: they are about expectations, not about what can be done."""
-    path = written(tmp_path, HOSTNAME + FILE + "tests: [{from: x@example.com, to: y@example.net, expect: a}]\n")
+    path = whole(tmp_path, "tests: [{from: x@example.com, to: y@example.net, expect: a}]\n")
     assert 1 == len(config.load(path, environ={}).tests)

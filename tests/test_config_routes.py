@@ -156,6 +156,7 @@ GOOD = [
     "name: x, via: a, redirect: qa@example.com",
     "name: x, via: a, allow_recipients: '*@example.com', redirect: qa@example.com",
     "name: x, via: a, allow_recipients: '*@example.com', capture: box",
+    "name: x, via: a, allow_recipients: ['qa@example.com', '*@*.example.com', 'u[0-9]@example.com', 'u?@EXAMPLE.com'], capture: box",
     "name: x, via: paubox, capture: hole",
     "name: x, via: paubox, shadow: hole",
     "name: x, via: [a, b], overflow: spill",
@@ -199,6 +200,33 @@ WARNED = {
     "name: x, via: paubox, shadow: box": (
         'shadow: "box" is a sandbox of Mailtrap: what goes there is delivered to nobody; but every message of this route leaves for it, '
         "whole: what paubox keeps of patients is then kept there too (name a provider that delivers: then messages are only built for it)"
+    ),
+    "name: x, ramp: {from: 2206-12-01, over: 1d, a: 100..0, b: 0..100}": (
+        "ramp.from: this ramp begins on 2206-12-01 only (look at the year)"
+    ),
+    "name: x, via: a, patience: 1h": "patience: not used: there is no other provider to try after it (add fallback: …)",
+    "name: x, via: a, allow_recipients: '*@*'": (
+        "allow_recipients: lets mail out to everybody: this guards nothing (name the recipients of your own)"
+    ),
+    "name: x, via: a, allow_recipients: '*example.com'": (
+        'allow_recipients.0: "*example.com" lets mail out to u@notexample.com, too (write whole domains: *@example.com)'
+    ),
+    "name: x, via: a, allow_recipients: ['*@example.org', '*@example.*']": (
+        'allow_recipients.1: "*@example.*" lets mail out to u@example.example.net, too (write whole domains: *@example.com)'
+    ),
+    "name: x, via: a, allow_recipients: 'qa*'": (
+        'allow_recipients.0: "qa*" lets mail out to qa@example.net, too (write whole domains: *@example.com)'
+    ),
+    "name: x, via: a, allow_recipients: '*@*.com'": (
+        'allow_recipients.0: "*@*.com" lets mail out to u@not.com, too (write whole domains: *@example.com)'
+    ),
+    "name: x, match: {larger: 15MB}, via: [a, mailtrap]": (
+        'via.1: "mailtrap" carries nothing of this route: it takes 10MB at most, and all mail here is larger than 15MB '
+        "(name a provider that carries larger mail, or remove it)"
+    ),
+    "name: x, match: {larger: 15MB}, split: {a: 1, b: 1}, fallback: mailtrap": (
+        'fallback.0: "mailtrap" carries nothing of this route: it takes 10MB at most, and all mail here is larger than 15MB '
+        "(name a provider that carries larger mail, or remove it)"
     ),
     "name: x, via: a, sticky: sender": "sticky: not used: nothing is split here",
     "name: x, via: a, overflow: spill": "overflow: there is no other provider here to spill over to (add fallback: …)",

@@ -227,6 +227,41 @@ async def test_an_admin_s_pause_outlives_a_restart_and_a_reload(stage: Stage) ->
     assert {} == await stage.real.kept()
 
 
+async def test_an_admin_s_pause_frees_who_stands_in_the_line(stage: Stage) -> None:
+    """They go to the next provider at once, however long the attempts under way take; those end as they began."""
+    first, second = stage.provider("first", concurrency=1), stage.provider("second")
+    stage.route("first", "second")
+    first.gate.clear()
+    async with stage.running() as delivery:
+        ids = [await stage.submit(BOB) for _ in range(3)]
+        await first.reached(1)
+        await delivery.pause("first", "")
+        await stage.events.wait("removed", 2)
+        [status, _] = await delivery.providers()
+        assert ("paused", 1, 0) == (status.state, status.active, status.waiting)
+        first.gate.set()
+        await stage.events.wait("removed", 3)
+    assert (ids[:1], set(ids[1:])) == ([job.queue_id for job in first.attempts], {job.queue_id for job in second.attempts})
+
+
+async def test_a_pause_that_is_said_again_is_the_same_pause(stage: Stage) -> None:
+    """Without a reason nothing changes; another reason takes the place of the first."""
+    stage.provider("ses")
+    stage.route("ses")
+    async with stage.running() as delivery:
+        await delivery.pause("ses", "outage")
+        [before] = await delivery.providers()
+        stage.pass_time(60)
+        await delivery.pause("ses", "")
+        await delivery.pause("ses", "outage")
+        assert [before] == await delivery.providers()
+        assert 1 == len(stage.events.found("paused_by_admin"))
+        await delivery.pause("ses", "ticket 812")
+        [after] = await delivery.providers()
+    assert ("ticket 812", before.since) == (after.reason, after.since)
+    assert {"paused ses": "ticket 812"} == await stage.real.kept()
+
+
 # Budgets.
 
 

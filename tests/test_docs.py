@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,8 @@ from typing import Any, cast
 import pytest
 
 from relay import config, log, users
+from relay.cli import exits
+from relay.cli.main import VERBS, main
 from relay.config import marks
 from relay.config.model import LATER, Root
 from relay.config.problems import Report
@@ -169,3 +172,62 @@ def test_the_filter_for_fail2ban_finds_the_address(document: str, caplog: pytest
             assert found
             assert "192.0.2.7" == found["host"]
     assert not failregex.search("host relay/smtpd[812]: NOQUEUE: reject: MAIL from unknown[192.0.2.7]: 550 5.7.1 no")
+
+
+README = (ROOT / "README.md").read_text()
+MOVE = README.partition("## Move to another provider")[2].partition("\n## ")[0]
+
+
+def test_the_readme_is_short_and_leads_everywhere() -> None:
+    """120 lines at most, and a link to every document."""
+    assert 120 >= len(README.splitlines())
+    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)", README))
+    assert [] == sorted({f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} - linked)
+
+
+@pytest.mark.parametrize("line", re.findall(r"(?m)^(relay .*?)(?: *#.*)?$", MOVE))
+def test_what_the_readme_shows_of_moving_runs(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its commands on its file end well; the daemon itself is for others."""
+    [text] = re.findall(r"```yaml\n(.*?)```", MOVE, re.DOTALL)
+    path = tmp_path / "move.yaml"
+    path.write_text(f"hostname: relay.example.com\n{text.replace('/tmp/', f'{tmp_path}/')}")
+    path.chmod(0o600)
+    words = shlex.split(line.replace("move.yaml", str(path)))[1:]
+    assert exits.OK == main(["check", str(path)] if words[0] == "serve" else words), capsys.readouterr().err
+
+
+def test_what_the_readme_calls_not_built_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands that are not there, and the only key that is known and not taken yet."""
+    missing = README.partition("## What is not built yet")[2].partition("\n## ")[0]
+    assert {"maildrop"} == set().union(*LATER.values())
+    for words in ("queue export", "queue import", "doctor", "init", "install", "completion"):
+        assert words.rpartition(" ")[2] in missing
+        assert exits.USAGE == main(words.split())
+    assert not set(re.findall(r"relay (\w+)", missing)) & {verb.split()[0] for verb in VERBS}
+    assert "unknown" in capsys.readouterr().err
+
+
+def examples(name: str) -> list[str]:
+    """A document's pieces of configuration that name providers."""
+    return [text for text in re.findall(r"(?ms)^```yaml\n(.*?)^```$", (ROOT / name).read_text()) if re.search(r"(?m)^providers:", text)]
+
+
+SHOWN = [(name, text) for name in ("docs/budgets.md", "docs/shadow.md", "docs/migration.md") for text in examples(name)]
+
+
+@pytest.mark.parametrize(("name", "text"), SHOWN, ids=lambda value: value[:30].replace("\n", " "))
+def test_the_configurations_of_the_documents_are_good(name: str, text: str, tmp_path: Path) -> None:
+    """Each loads, with secrets, and with a route where it shows none."""
+    names = re.findall(r"(?m)^  (\w+):", text.partition("providers:")[2].partition("\nroutes:")[0])
+    if "\nroutes:" not in text:
+        text += f"routes: [{{name: default, via: [{', '.join(names)}]}}]\n"
+    for secret in re.findall(r"\$\{(?:env|cred):([\w-]+)\}", text):
+        (tmp_path / secret).write_text("AKIAFAKEFAKEFAKE0000" if secret.lower().endswith("id") else "fake-secret-0000")
+    text = text.replace("${env:", "${cred:").replace("/etc/relay/", f"{tmp_path}/")
+    users.set_password(tmp_path / "users", "app", "fake-password", identity="shop")
+    path = tmp_path / "relay.yaml"
+    path.write_text(text)
+    path.chmod(0o600)
+    config.load(path, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})

@@ -128,7 +128,7 @@ def test_shares(split: dict[str, Any], ramp: dict[str, Any] | None, lines: list[
         ({"redirect": "qa@x"}, "staging guard: <qa@x> gets it instead (not a@x or *@y)"),
         ({"capture": "keep"}, "staging guard: captured by keep (not a@x or *@y)"),
         ({"capture": "keep", "allow": []}, "staging guard: captured by keep (nobody is let through)"),
-        ({"refused": "why\x1b"}, "staging guard: refused: why?"),
+        ({"refused": "why"}, "staging guard: refused, and its sender told (not a@x or *@y)"),
     ],
 )
 def test_a_staging_guard(guard: dict[str, Any], line: str) -> None:
@@ -191,3 +191,23 @@ def test_a_budget_without_the_daemon(budget: dict[str, Any], lines: list[str]) -
 def test_a_daemon_that_says_less() -> None:
     """A status without ramps, as an older daemon has it, is no mistake."""
     assert Live({"a": {"name": "a"}}, {}) == Live.of({"providers": [{"name": "a"}]})
+
+
+def test_those_whose_addresses_fit_no_better_fare_alike() -> None:
+    """The address in a reason sets nobody apart, and is named where it is the only one."""
+
+    def one(address: str, *, by: str = "a") -> dict[str, Any]:
+        tried = [{"route": "q", "against": [f"to: {address} is not *@y"]}, {"route": "s", "against": [f"not: to: {address} is *@{by}"]}]
+        return recipient(address, tried=[*tried, {"route": "r", "against": []}], via=[by])
+
+    assert [
+        "to each of them",
+        "    not q: to: they are not *@y",
+        "to <a@x>, <b@x>",
+        "    not s: not: to: they are *@a",
+        "    route r, by a",
+        "to <c@x>",
+        "    not s: not: to: c@x is *@b",
+        "    route r, by b",
+    ] == list(explanations.lines(found(one("a@x"), one("b@x"), one("c@x", by="b"))))[4:]
+    assert "    not q: to: a@x is not *@y" in list(explanations.lines(found(one("a@x"))))

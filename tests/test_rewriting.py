@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from relay import address, edits, header
 from relay.model import Client, Edit, EditKind, Envelope, Recipient
-from relay.rewriting import Rewriting, redirected
+from relay.rewriting import Rewriting, guarded, redirected
 
 ALERTS, SHOP = "alerts@example.com", "orders@shop.example.com"
 RULES = Rewriting((("root@*", ALERTS), ("*@old.example.net", SHOP), ("*@*.old.example.net", ALERTS), ("www-data@old.example.net", ALERTS)))
@@ -175,6 +175,16 @@ def test_redirected() -> None:
     assert "Ann <ann@example.net>, bob@example.net, hal@example.net" == str(message["X-Original-To"]).replace("\r\n", "")
     assert "Jörg <cat@example.net>" == str(make_header(decode_header(message["X-Original-Cc"])))
     assert "ann@example.net, dan@example.net" == message["X-Original-Recipient"]
+
+
+def test_guarded() -> None:
+    """No field is left by which a mail server or a provider would deliver to others than the envelope names; nothing else changes."""
+    block = (
+        b'X-SMTPAPI : {"to": ["a@example.net"]}\r\nx-mc-bccaddress: b@example.net\r\nX-MSYS-API:\r\n {"bcc": []}\r\nTo: c@example.net\r\n'
+    )
+    assert b"To: c@example.net\r\n" == edits.apply(block, guarded(block, ()))
+    assert (TRACE,) == guarded(b"To: c@example.net\r\n", [TRACE])
+    assert b"" == edits.apply(b"Apparently-To: a@example.net\r\n", guarded(b"Apparently-To: a@example.net\r\n", ()))
 
 
 def test_many_recipients_are_counted() -> None:

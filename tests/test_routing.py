@@ -528,14 +528,36 @@ def test_what_a_guard_says() -> None:
     assert not routing.choice(captured, ENTRY, pinned, 0.0).order
 
 
+def test_needless_quotes_do_not_lead_past_a_route() -> None:
+    """`"bob"@example.net` and `bob@example.net` are one mailbox (RFC 5321 §4.1.2): as recipient, as sender and in From."""
+    quoted = '"bob"@example.net'
+    guarded = Route("guarded", ("ses",), Match(to=("bob@example.net",)))
+    assert guarded == routing.choose(routing.applicable([guarded], ENTRY), quoted)
+    assert routing.choose(routing.applicable([Route("rest", ("ses",), Match(not_=Match(to=("bob@*",))))], ENTRY), quoted) is None
+    assert holds(Match(from_=("bob@example.net",)), replace(ENTRY, envelope=Envelope(quoted, (BOB,))))
+    assert holds(Match(header_from=("bob@example.net",)), replace(ENTRY, header=f"From: {quoted}\r\n".encode()))
+    assert not holds(Match(from_=("bob@example.net",)), replace(ENTRY, envelope=Envelope('"b ob"@example.net', (BOB,))))
+
+
 def test_a_maybe_relayed_recipient_keeps_the_guard_of_its_route() -> None:
     """Another route without a guard would take it today: what it was begun by still holds, where there still is one of that name."""
     staging, rest = Route("staging", ("ses",), guard=Guard(redirect="qa@example.com")), Route("rest", ("ses",))
     pinned = replace(STATE, provider="ses", route="staging", maybe_relayed=True)
-    assert staging == routing.begun([rest, staging], pinned)
-    assert routing.begun([rest], pinned) is None
-    assert routing.begun([rest, staging], replace(pinned, maybe_relayed=False)) is None
-    assert routing.begun([rest, staging, Route("", ("x",))], replace(pinned, route="")) is None
+    assert staging == routing.begun([rest, staging], pinned, rest)
+    assert rest == routing.begun([rest], pinned, rest)
+    assert rest == routing.begun([rest, staging], replace(pinned, maybe_relayed=False), rest)
+    assert rest == routing.begun([rest, staging, Route("", ("x",))], replace(pinned, route=""), rest)
+    assert routing.begun([rest], pinned, None) is None
+
+
+@pytest.mark.parametrize("before", [None, Guard(allow=("*@example.net",), capture="hole")])
+def test_a_guard_that_came_later_holds_for_what_may_have_been_relayed(before: Guard | None) -> None:
+    """Today's route stops the recipient, and the one it was begun by does not."""
+    begun, today = Route("default", ("ses",), guard=before), Route("staging", ("ses",), guard=Guard(redirect="qa@example.com"))
+    pinned = replace(STATE, provider="ses", route="default", maybe_relayed=True)
+    assert today == routing.begun([begun, today], pinned, today)
+    assert begun == routing.begun([begun, today], pinned, replace(today, guard=Guard(allow=("*@example.net",))))
+    assert begun == routing.begun([begun, today], pinned, None)
 
 
 def test_fixed_providers_leave_the_guard() -> None:

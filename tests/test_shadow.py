@@ -280,14 +280,17 @@ async def test_a_message_that_goes_no_further_is_tried_with_its_next_attempt() -
 
 async def test_an_error_of_ours_stays_with_the_shadow() -> None:
     """It is told and counted; one of a transport that a reload closed meanwhile is not; nor a message that cannot be read."""
-    error = ValueError("no")
-    trial = Trial(FakeTransport("second", lambda job, address: error), ["second"])
+
+    def script(job: Job, address: str) -> Exception:
+        if job.queue_id == "B":
+            trial.transports["second"] = FakeTransport("second", lambda job, address: SpoolError("gone"))
+        return ValueError("no")
+
+    trial = Trial(FakeTransport("second", script), ["second"])
     await trial.run(job(queue_id="A"))
     assert ["A: the shadow second"] == [line["text"] for line in trial.events.found("bug")]
     assert ({"failed": 1}, "A: ValueError") == (trial.counted, trial.shadows.totals[0].example)
-    task = trial.shadows.begin(job(queue_id="B"), ROUTE)
-    trial.transports["second"] = FakeTransport("second", lambda job, address: SpoolError("gone"))
-    await trial.shadows.end(task)
+    await trial.run(job(queue_id="B"))
     await trial.run(job(queue_id="C"))
     assert {"failed": 1} == trial.counted
     assert 1 == len(trial.events.lines)
@@ -312,6 +315,17 @@ async def test_a_reload_decides_who_is_a_sandbox() -> None:
     trial.shadows.configure([ROUTE], [])
     await trial.run(job())
     assert [] == second.attempts
+
+
+async def test_a_provider_that_a_reload_makes_a_sandbox_was_none_before() -> None:
+    """What had begun with the one that delivers to people is not sent to it, though its name is that of a sandbox now."""
+    people, sandbox = FakeTransport("second"), FakeTransport("second")
+    trial = Trial(people)
+    task = trial.shadows.begin(job(), ROUTE)
+    trial.transports["second"] = sandbox
+    trial.shadows.configure([ROUTE], ["second"])
+    await trial.shadows.end(task)
+    assert ([], []) == (people.attempts, sandbox.attempts)
 
 
 @pytest.mark.e2e

@@ -88,6 +88,19 @@ def test_a_secret_beside_the_change(path: Path, capsys: pytest.CaptureFixture[st
     assert ["fake-token" in printed, "fake-secret" in printed, "AKIA" in printed] == [False] * 3
 
 
+def test_a_test_of_the_file_that_fails_then_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that fails already is not, nor one that goes on to hold."""
+    old, new = (routing.Split((("postmark", first), ("ses", 100 - first))) for first in (80, 70))
+    keys = [f"u{number}@example.com" for number in range(1000)]
+    moved = next(key for key in keys if (routing.pick(old, key), routing.pick(new, key)) == ("postmark", "ses"))
+    stays = next(key for key in keys if routing.pick(old, key) == "ses")
+    cases = [(stays, "ses"), (moved, "postmark"), (stays, "postmark")]
+    path.write_text(CONFIG + "tests:\n" + "".join(f"  - {{from: a@x.example, to: {to}, expect: {by}}}\n" for to, by in cases))
+    assert exits.OK == main(["split", "default", "postmark=70", "ses=30", "--yes", "--no-reload"])
+    told = f"tests.1.expect fails then: expected postmark; for {moved} it is ses, by route default"
+    assert f"warning: {path}: {told}\n" == capsys.readouterr().err
+
+
 def test_via_becomes_a_split(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where it names one provider; all its mail went there before."""
     assert exits.OK == main(["split", "shop", "postmark=90", "ses=10", "--yes", "--no-reload"])

@@ -42,7 +42,7 @@ def _lines(found: Json) -> Iterator[str]:
         yield from _provider(provider, "nothing else is lost" if found["listener"]["losses"] else "nothing is lost")
     if found["message_size"] is None:
         yield ""
-        yield "a header alone says neither the size nor what the providers would do; name the whole message for that"
+        yield "a header alone says neither the size (for larger, smaller) nor what the providers would do; name the whole message"
     elif not found["daemon"]:
         yield ""
         yield "the daemon was not asked: pauses, what is used of budgets and steps back of ramps are not known"
@@ -98,8 +98,7 @@ def _recipients(recipients: Sequence[Json]) -> Iterator[str]:
     """Those who fare alike are told of once; and once, where some fare otherwise, of the routes that take none of them."""
     alike: dict[tuple[tuple[Tried, ...], tuple[str, ...]], list[Json]] = {}
     for recipient in recipients:
-        against = tuple((tried["route"], tuple(tried["against"])) for tried in recipient["tried"] if tried["against"])
-        alike.setdefault((against, tuple(_route(recipient))), []).append(recipient)
+        alike.setdefault((_reasons(recipient, alike=True), tuple(_route(recipient))), []).append(recipient)
     common: list[Tried] = []
     if len(alike) > 1:
         common = [same[0] for same in takewhile(lambda same: len(set(same)) == 1, zip(*(against for against, _ in alike), strict=False))]
@@ -110,8 +109,19 @@ def _recipients(recipients: Sequence[Json]) -> Iterator[str]:
         names = ", ".join(address(recipient["address"]) for recipient in group[:SHOWN])
         more = f" and {len(group) - SHOWN} more" if len(group) > SHOWN else ""
         yield f"to {names}{more}"
-        yield from _against(against[len(common) :])
+        own = against if len(group) > 1 else _reasons(group[0])
+        yield from _against(own[len(common) :])
         yield from route
+
+
+def _reasons(recipient: Json, *, alike: bool = False) -> tuple[Tried, ...]:
+    """Each route that does not take it, and why; `alike`: in the same words as for others whose address fits no better."""
+    own = f"to: {recipient['address']} is "
+    return tuple(
+        (tried["route"], tuple(reason.replace(own, "to: they are ") if alike else reason for reason in tried["against"]))
+        for tried in recipient["tried"]
+        if tried["against"]
+    )
 
 
 def _against(tried: Sequence[Tried]) -> Iterator[str]:
@@ -170,7 +180,7 @@ def _guard(recipient: Json) -> Iterator[str]:
         return
     not_one = f"not {allowed}" if allowed else "nobody is let through"
     if guard["refused"]:
-        yield f"staging guard: refused: {clean(guard['refused'])}"
+        yield f"staging guard: refused, and its sender told ({not_one})"
     elif guard["redirect"]:
         yield f"staging guard: {address(guard['redirect'])} gets it instead ({not_one})"
     else:

@@ -173,7 +173,7 @@ def _explain(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> N
     _envelope(explain)
     explain.add_argument("--client", metavar="IP", help="the client's address (default: this host)")
     explain.add_argument("--listener", metavar="NAME", help="where it is handed in (default: the first listener)")
-    explain.add_argument("--user", metavar="NAME", help="who is logged in (default: nobody)")
+    explain.add_argument("--user", metavar="NAME", help="who is logged in, by the name in the log (default: nobody)")
 
 
 def _split(verbs: argparse._SubParsersAction[Parser], everywhere: Parser) -> None:

@@ -243,10 +243,11 @@ def story(entry: Json, steps: Sequence[Json], paint: Paint, chosen: Chosen | Non
     client = entry["client"]
     where = f"{clean(client['name'])}[{clean(client['address'])}]"
     listener = f", listener {client['listener']}" if client["listener"] else ""
-    yield f"{entry['queue_id']}  accepted {local(entry['arrival_time'])} from {where}{listener}"
+    user = f", logged in as {clean(client['username'])}" if client["username"] else ""
+    yield f"{entry['queue_id']}  accepted {local(entry['arrival_time'])} from {where}{listener}{user}"
     yield f"  from {address(entry['sender'])}, {size(entry['message_size'])}, message-id {clean(entry['message_id']) or 'none'}"
     if entry["bounce"]:
-        yield "  made by relay itself: it tells what became of a message"
+        yield "  made by relay itself: a notice or an alert"
     shown = few(entry["recipients"], chosen) if chosen else entry["recipients"]
     fixed = {tuple(recipient["via"]) for recipient in shown} if not entry["bounce"] else set()
     if len(fixed) == 1 and (via := fixed.pop()):

@@ -48,17 +48,20 @@ class Attempts:
         self._clock = clock
         self._refusals: dict[tuple[str, str, str], CannotCarry] = {}
 
-    async def alone(self, rider: Rider, name: str, lane: Lane, turn: Pass) -> Made | None:
-        """One job's transaction or request; None when it may not be made now. Raises SpoolError."""
-        (made,) = await self.make([rider], name, lane, turn)
+    async def alone(self, rider: Rider, name: str, lane: Lane, turn: Pass, *, first: bool) -> Made | None:
+        """One job's transaction or request, the `first` of its message or a further one; None when it may not be made now. Raises
+        SpoolError."""
+        (made,) = await self.make([rider], name, lane, turn, first=first)
         if isinstance(made, BaseException):
             raise made
         return made
 
-    async def make(self, riders: Sequence[Rider], name: str, lane: Lane, turn: Pass) -> Sequence[Made | BaseException | None]:
+    async def make(
+        self, riders: Sequence[Rider], name: str, lane: Lane, turn: Pass, *, first: bool = True
+    ) -> Sequence[Made | BaseException | None]:
         """One transaction or request: begun for each rider, made, and known to the pauses. What came of it for each: None when it
-        may not be made now (paused meanwhile, or draining), the error where it could not be begun. What `turn` took of the
-        provider's budget is stored together with what is begun."""
+        may not be made now (paused meanwhile, or draining), the error where it could not be begun. What leaves is counted of what
+        `turn` took of the provider's budget, and stored together with what is begun; a message is counted with its `first` request."""
         found: dict[Rider, Made | BaseException | None] = dict.fromkeys(riders)
         leaves: dict[Rider, pauses.Pass] = {}
         count = 0
@@ -70,13 +73,16 @@ class Attempts:
                     leaves[rider] = leave
             count = len(leaves)
             lane.active += count
-            for rider, answer in zip(leaves, await self._begin_all(list(leaves), name, lane, turn), strict=True):
+            for rider, answer in zip(leaves, await self._begin_all(list(leaves), name, lane, turn, first), strict=True):
                 found[rider] = answer
             going = [rider for rider in leaves if found[rider] is None]
             for rider in leaves.keys() - set(going):
                 self._standing.abandon(leaves.pop(rider))
             lane.gate.leaves(turn)
             answers = await self._ask(lane.transport, going) if going else []
+            late = max((outcome.connect_s for outcomes, _ in answers for outcome in outcomes.values()), default=0.0)
+            if late:  # it left when the connection was open
+                lane.gate.leaves(turn, late)
             # Known before the slot is free, so that the next in line does not run into the same wall.
             for rider, (outcomes, corrupt) in zip(going, answers, strict=True):
                 silent = any(outcome.verdict is Verdict.UNKNOWN for outcome in outcomes.values())
@@ -90,12 +96,13 @@ class Attempts:
             lane.active -= count
         return list(found.values())
 
-    async def _begin_all(self, riders: Sequence[Rider], name: str, lane: Lane, turn: Pass) -> list[BaseException | None]:
+    async def _begin_all(self, riders: Sequence[Rider], name: str, lane: Lane, turn: Pass, first: bool) -> list[BaseException | None]:
         """None for each that is begun, else why not. What is spent goes into the same commit: both are asked for at once. A spool
         that cannot write says so by the former; what is not noted as spent is only forgotten by a restart."""
         if not riders:
             return []
-        spent = lane.gate.begun(turn)
+        recipients = sum(len(rider.addresses) for rider in riders)
+        spent = lane.gate.begun(turn, lane.budget.amount(requests=1, messages=len(riders) if first else 0, recipients=recipients))
         if len(riders) == 1 and not spent:  # one alone needs no task of its own
             try:
                 await self._begin(riders[0], name)

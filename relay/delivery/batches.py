@@ -98,11 +98,12 @@ class Batches:
 
     async def _gather(self) -> None:
         """Send batches on their way as long as there are seats."""
-        gate, budget = self._lane.gate, self._lane.budget
+        gate = self._lane.gate
         try:
             while len(self._seats):
                 await self._fill()
-                first = self._of_request() + self._of_group(self._seats.first.group)
+                seat = self._seats.next
+                first = self._of_request() + self._of_group(seat.group)
                 try:
                     turn = await gate.enter(FLOW, self._seats.weight, first)  # more may come meanwhile
                 except GateShut:
@@ -110,10 +111,13 @@ class Batches:
                         seat.tell(Turn.AGAIN)
                     return
                 wanted = self._of_request() + sum(map(self._of_group, self._seats.groups(self._batching.jobs)))
-                have = first + gate.more(turn, max(wanted - first, 0)) if budget.most is not None else wanted
-                seats = self._seats.take(self._batching.jobs, have - self._of_request(), self._of_group)
+                have = first + gate.more(turn, max(wanted - first, 0))
+                seats = self._seats.take(self._batching.jobs, have - self._of_request(), self._of_group, seat)
                 self._left = _now()
                 self._spawn(self._carry(seats, _Place(turn)))
+        except Exception as error:  # a bug of ours: every group is given back by whoever sees it through
+            for seat in self._seats.take(len(self._seats)):
+                seat.tell(error)
         finally:
             self._gathering = False
 
@@ -124,6 +128,9 @@ class Batches:
     def _of_group(self, group: Group) -> int:
         """What a group in it takes beside."""
         return self._lane.budget.amount(requests=0, messages=1, recipients=len(group.states))
+
+    def _of_riders(self, riders: Sequence[tuple[Seat, Rider]]) -> int:
+        return sum(self._of_group(seat.group) for seat, _ in riders)
 
     async def _fill(self) -> None:
         """Until the request is full, or whoever is there should wait no longer."""
@@ -171,6 +178,8 @@ class Batches:
         while kinds:
             _, riders = kinds.popitem()
             if kinds and not self._lane.gate.busy:
+                if place.turn:  # they take their part of the budget anew
+                    self._lane.gate.give_back(place.turn, self._of_riders(riders))
                 # Not waited for: who holds a slot and waits for another one could wait for ever.
                 self._spawn(self._go_beside(riders, _Place(None)))
                 await asyncio.sleep(0)  # it takes its slot
@@ -188,7 +197,7 @@ class Batches:
     async def _go(self, riders: Sequence[tuple[Seat, Rider]], place: _Place) -> None:
         """One attempt, and each hears what came of it."""
         try:
-            turn = await self._turn(place)
+            turn = await self._turn(place, riders)
             made = await self._attempt([rider for _, rider in riders], turn)
         except GateShut:
             for seat, _ in riders:
@@ -201,7 +210,7 @@ class Batches:
         for (seat, _), one in zip(riders, made, strict=True):
             seat.tell(Turn.AGAIN if one is None else one)
 
-    async def _turn(self, place: _Place) -> Pass:
+    async def _turn(self, place: _Place, riders: Sequence[tuple[Seat, Rider]]) -> Pass:
         """The turn for one more request: the one that is there, once; each other takes its part of the budget first."""
         if place.turn and (not place.used or not self._of_request()):
             place.used = True
@@ -209,12 +218,14 @@ class Batches:
         if place.turn:
             turn, place.turn = place.turn, None
             self._lane.gate.leave(turn)
-        place.turn = await self._lane.gate.enter(FLOW, 1, self._of_request())
+        place.turn = await self._lane.gate.enter(FLOW, 1, self._of_request() + self._of_riders(riders))
         place.used = True
         return place.turn
 
     async def _riders(self, seats: Sequence[Seat]) -> AsyncIterator[tuple[Seat, Rider, Share]]:
-        """Those who share a request, prepared one after the other; the others hear what becomes of them."""
+        """Those who share a request, prepared one after the other; the others hear what becomes of them. Of two mails of one message to
+        one address, as a redirect makes them, one goes alone: what became of which could not be told."""
+        riding: set[tuple[str, str]] = set()
         for seat in seats:
             await asyncio.sleep(0)  # others have their turn between two messages
             if seat.heard.done():  # it has left
@@ -226,9 +237,12 @@ class Batches:
                 continue
             if isinstance(jobs, Turn):
                 seat.tell(jobs)
-            elif len(jobs) > 1 or (share := self._lane.transport.share(jobs[0])) is None:
+                continue
+            mine = {(jobs[0].queue_id, recipient.address) for recipient in jobs[0].recipients}
+            if len(jobs) > 1 or (share := self._lane.transport.share(jobs[0])) is None or not riding.isdisjoint(mine):
                 seat.tell(Turn.ALONE)
             else:
+                riding |= mine
                 yield seat, Rider(seat.group, jobs[0]), share
 
 

@@ -14,7 +14,7 @@ from functools import partial
 
 from relay import pauses, rewriting
 from relay.budgets import Allowance
-from relay.delivery.alerts import Alerts
+from relay.delivery.alerts import Alerts, is_alert
 from relay.delivery.attempts import Attempts
 from relay.delivery.closing import OURSELVES, Closing
 from relay.delivery.fleet import Fleet
@@ -55,6 +55,7 @@ class Carrier:
         events: Events,
         metrics: Metrics,
         clock: Callable[[], float],
+        steady: Callable[[], float] | None,
     ) -> None:
         self.standing = pauses.Standing(random)
         self.recording: set[int] = set()  # attempts whose outcome is known and being recorded
@@ -69,9 +70,9 @@ class Carrier:
         self._free = free
         self._events = events
         self._clock = clock
-        self.fleet = Fleet(self._prepared, self._attempt_together, events, clock)
+        self.fleet = Fleet(self._prepared, self._attempt_together, events, clock, steady)
         self.attempts = Attempts(spool=spool, standing=self.standing, may_not_begin=self._may_not_begin, events=events, clock=clock)
-        self.lines = Lines(spool=spool, insist=closing.insist, due_at=due_at, clock=clock)
+        self.lines = Lines(spool=spool, lanes=lambda: self.lanes, insist=closing.insist, due_at=due_at, clock=clock)
         self.telling = Telling(
             spool=spool,
             closing=closing,
@@ -79,6 +80,7 @@ class Carrier:
             lanes=lambda: self.lanes,
             passed_by=lambda queue_id, address, name: bool(self.attempts.refused(queue_id, address, (name,))),
             alerts=alerts,
+            line_up=self.lines.line_up,
             due_at=due_at,
             events=events,
             metrics=metrics,
@@ -102,6 +104,8 @@ class Carrier:
         self.table += rerouted
         before = set(self.lanes)
         kept = self.fleet.configure(transports, allowances)
+        if rerouted:
+            self.fleet.shut()
         self.attempts.keep(kept)
         return [pause for name in before - kept for pause in self.standing.forget(name)]
 
@@ -109,18 +113,31 @@ class Carrier:
         """Begin nothing new from now on."""
         self.stopping = True
         self.fleet.hurry()
-        for lane in self.lanes.values():
-            lane.gate.shut()
+        self.fleet.shut()
+
+    async def mind_the_quotas(self) -> None:
+        """Budgets may be others: who waits for one that was used up goes on where it has room now. Raises SpoolError."""
+        for name, lane in list(self.lanes.items()):
+            if lane.budget.exhausted(self._clock()) is None:
+                for change in self.standing.replenished(name):
+                    await self.telling.change(change)
 
     async def carry(self, group: Group) -> None:
         """Take the first provider of the order that may be used and can carry the group; wait, hold or fail where none is."""
         try:
-            await self._carry(group)
-            for work in group.later:
-                await work()
+            try:
+                await self._carry(group)
+            except Exception:
+                await self._do_later(group)  # of what was recorded the sender is told, whatever became of the rest
+                raise
+            await self._do_later(group)
         finally:
             if group.shadow:
                 group.shadow.cancel()
+
+    async def _do_later(self, group: Group) -> None:
+        for work in group.later:
+            await work()
 
     async def _carry(self, group: Group) -> None:
         entry = group.entry
@@ -179,15 +196,28 @@ class Carrier:
         await self._mind_the_quota(name, lane)
         pause = self.standing.blocked(name, self._clock(), (pauses.of_message(group.entry.queue_id),))
         if pause is None:
+            await self._cut(group, lane)
             return await self._join(group, name, lane, search)
-        search.blocked = search.blocked or pause
+        search.meet(pause)
         if not pause.quiet:
             return False
-        if group.route.spills and name != group.order[-1]:
-            self._events.spilled(group.entry.queue_id, name, group.order[group.order.index(name) + 1], pause.outcome.reply)
+        if _spills(group):
+            if name != group.order[-1]:
+                self._events.spilled(group.entry.queue_id, name, group.order[group.order.index(name) + 1], pause.outcome.reply)
             return False
         await self._wait(group, pause.key, pause.since)  # throttled: what is meant for it waits, it never fails over
         return True
+
+    async def _cut(self, group: Group, lane: Lane) -> None:
+        """Of recipients that are more than a budget lets go at once, now or ever, some go, and the others choose again."""
+        if lane.budget.allowance.count != "recipients":
+            return
+        now, fit = self._clock(), min(len(group.states), lane.budget.most or 1)
+        while fit > 1 and lane.budget.exhausted(now, fit):
+            fit = (fit + 1) // 2
+        if rest := group.addresses[fit:]:
+            group.states = group.states[:fit]
+            await self._choose_again(group, rest)
 
     async def _mind_the_quota(self, name: str, lane: Lane) -> None:
         """A quota that is used up is waited for as a throttled provider is, in the spool."""
@@ -203,7 +233,7 @@ class Carrier:
     async def _join(self, group: Group, name: str, lane: Lane, search: Search) -> bool:
         """Stand in the provider's line. A full line is waited for in the spool, and who waits there goes first."""
         if not self.lines.enter(lane, group):
-            if group.route.spills and name != group.order[-1]:
+            if _spills(group) and name != group.order[-1]:
                 search.full = search.full or name
                 self._events.spilled(group.entry.queue_id, name, group.order[group.order.index(name) + 1], "its line is full")
                 return False
@@ -219,7 +249,9 @@ class Carrier:
         """In a batch, or alone."""
         batches = self.fleet.batches(lane)
         heard: Made | Turn | None
-        if batches and batches.may_ride(group):
+        if self.stopping:
+            heard = Turn.AGAIN
+        elif batches and batches.may_ride(group):
             heard = await batches.ride(group, search)
             if isinstance(heard, Made):
                 await self._settle(group, name, heard)
@@ -236,24 +268,28 @@ class Carrier:
         """With a slot of the provider: build the jobs, and attempt them one after the other. None when each was seen to."""
         made: Made | None = None
         turn: Pass | None = None
+        left = set(group.addresses)
         try:
             amount = lane.budget.amount(requests=1, messages=1, recipients=len(group.states))
             turn = await lane.gate.enter(group.route.name, group.weight, amount)
             parts = await self._prepared(name, lane, Seat(group, search, 0.0))
             if isinstance(parts, Turn):
-                lane.gate.give_back(turn)
                 return parts
             for number, part in enumerate(parts, start=1):
+                rider = Rider(group, part)
                 if number > 1 and (more := lane.budget.amount(requests=1, messages=0, recipients=0)):
                     turn = await self._another(group, lane, turn, more)
-                made = await self.attempts.alone(Rider(group, part), name, lane, turn)
+                made = await self.attempts.alone(rider, name, lane, turn, first=number == 1)
+                left.difference_update(rider.addresses)
                 if made is None:
-                    lane.gate.give_back(turn)
-                    await self._choose_again(group, tuple(recipient.address for recipient in part.recipients))
+                    await self._choose_again(group, rider.addresses)
                 elif number < len(parts):
                     await self._settle(group, name, made)
         except GateShut:
-            return Turn.AGAIN
+            if len(left) == len(group.states):
+                return Turn.AGAIN
+            await self._choose_again(group, tuple(left))  # the others have their outcomes
+            return None
         finally:
             if turn:
                 lane.gate.leave(turn)
@@ -305,6 +341,8 @@ class Carrier:
         edits = rules.edits(entry.header, entry.edits, sender)
         envelope = replace(entry.envelope, reverse_path=rules.reverse_path(sender))
         recipients = tuple(state.recipient for state in group.states)
+        if group.route.guard:
+            edits = rewriting.guarded(entry.header, edits)
         if group.redirect:
             edits = rewriting.redirected(entry.header, edits, group.redirect, group.addresses)
             recipients = (Recipient(group.redirect),)
@@ -371,9 +409,11 @@ class Carrier:
         provider, queue_id = group.order[0], group.entry.queue_id
         await self._closing.insist(lambda: self._spool.wait(queue_id, group.addresses, key, until, provider, group.route.name))
         self._free(group, group.addresses)
-        if not any(pause.key == key for pause in self.standing.all()) and not self._crowded(key):
+        if line_of(key):
+            self.lines.await_turn(key)  # the last one of the line may have left, or been called, while we wrote
+        elif not any(pause.key == key for pause in self.standing.all()):
             # The pause ended while we wrote: nobody else would wake these.
-            await self._closing.insist(lambda: self._spool.wake(key, self._clock()))
+            await self._closing.insist(lambda: self.lines.line_up(key))
 
     def waits_for(self, key: str) -> Outcome:
         """What recipients with this key wait for, as a finding of our own in words fit for a notice."""
@@ -383,9 +423,6 @@ class Carrier:
                 return Outcome(Verdict.RETRY, why.status, f"provider {key}: {why.reply}", OURSELVES, own=True, mend=why.mend)
         return Outcome(Verdict.RETRY, "4.3.2", f"its turn with provider {line_of(key) or key}", OURSELVES, own=True)
 
-    def _crowded(self, key: str) -> bool:
-        return any(line.crowded and line_key(name, route) == key for name, lane in self.lanes.items() for route, line in lane.lines.items())
-
     async def _refuse(self, group: Group, refusals: Sequence[tuple[str, CannotCarry]]) -> None:
         """No provider of the route can carry it: it fails, and the bounce names each reason."""
         text = "no provider of the route can carry this message: " + "; ".join(f"{name}: {refusal}" for name, refusal in refusals)
@@ -393,3 +430,8 @@ class Carrier:
         outcome = Outcome(Verdict.PERM_MSG, status, text, OURSELVES, own=True)
         reasons = [f"{name}: {reason}" for name, refusal in refusals for reason in refusal.reasons]
         await self._closing.fail(group.entry, group.route, dict.fromkeys(group.addresses, outcome), reasons)
+
+
+def _spills(group: Group) -> bool:
+    """Whether it does not wait for a provider that has no room. An alert never does: it tells of that very provider, maybe."""
+    return group.route.spills or is_alert(group.entry)

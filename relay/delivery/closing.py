@@ -8,7 +8,7 @@ The spool is asked until it can: what has happened outside must be written down 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from relay import dsn, routing, schedule, verdicts
@@ -22,6 +22,8 @@ from relay.model import Entry, Kind, Notify, Outcome, Recipient, RecipientState,
 from relay.spool.base import Begun, Recorded, Spool
 
 T = TypeVar("T")
+
+_OF_END = {State.FAILED: Notify.FAILURE, State.RELAYED: Notify.SUCCESS}  # what a sender may hear of
 
 SPOOL_RETRY = (0.5, 1.0, 2.0, 5.0)
 """Seconds between tries when the spool cannot write."""
@@ -124,13 +126,14 @@ class Closing:
         about, which its recipient keeps: what must not leave by another door does not, whoever reads the notice and whatever a
         reload changes. So does what may have been relayed: its route's guard stands before it. Where an admin fixed a recipient's
         providers, they take the place of the route's."""
-        routes = () if entry.bounce else routing.applicable(self._routes, entry, self._settings.controls)
+        routes = routing.applicable(self._routes, entry, self._settings.controls)
 
         def way(state: RecipientState) -> routing.Route | None:
+            today = routing.choose(routes, state.recipient.address)
             if entry.bounce:
-                found: routing.Route | None = self._notices.way(entry, state, self._routes)
+                found: routing.Route | None = self._notices.way(entry, state, self._routes, today)
             else:
-                found = routing.begun(self._routes, state) or routing.choose(routes, state.recipient.address)
+                found = routing.begun(self._routes, state, today)
             if state.via and not (entry.bounce and state.via == entry.via):
                 return routing.only(found or routing.Route("", ()), state.via)
             return self._settled(found) if found else None
@@ -153,10 +156,21 @@ class Closing:
             outcomes = {state.recipient.address: self._expired(state.reply, waited) for state in members}
             await self.fail(entry, route, outcomes, waited=waited)
 
-    async def give_up(self, entry: Entry, states: Sequence[RecipientState], outcome: Outcome) -> None:
-        """An admin's decision: these fail with this outcome, whatever they wait for."""
-        for route, members in self._by_route(entry, states):
-            await self.fail(entry, route, {state.recipient.address: outcome for state in members})
+    async def given_up(self, entry: Entry, addresses: Collection[str], outcome: Outcome) -> None:
+        """An admin's decision, recorded already: these failed with this outcome. Log, bounce, finish."""
+        now = self._clock()
+        for route, members in self._by_route(entry, [state for state in entry.recipients if state.recipient.address in addresses]):
+            recorded = {state.recipient.address: self._failed(entry, state.recipient, outcome) for state in members}
+            for state in members:
+                address, delay = state.recipient.address, max(now - entry.arrived, 0.0)
+                self._events.attempt(entry.queue_id, address, outcome, provider=state.provider, route=route.name, delay=delay)
+                self._metrics.recipient(state.provider or OURSELVES, route.name, "bounced")
+            await self._need_not_be_told(entry, [address for address, one in recorded.items() if one.told])
+            await self.close(entry, route, recorded, closed=True)
+
+    async def _need_not_be_told(self, entry: Entry, addresses: Sequence[str]) -> None:
+        if addresses:
+            await self.insist(lambda: self._spool.told(entry.queue_id, addresses))
 
     def _expired(self, last: str, waited: Outcome | None = None) -> Outcome:
         said = f"last answer: {last}" if last else "it was never attempted"
@@ -298,7 +312,10 @@ class Closing:
         entry = await self._spool.entry(queue_id)
         if entry is None:
             return
-        for route, members in self._by_route(entry, [state for state in entry.recipients if not state.told and _ended(state)]):
+        due = [state for state in entry.recipients if not state.told and _ended(state)]
+        wanted = [state for state in due if entry.bounce or self._wanted(entry, state.recipient, _OF_END[state.state])]
+        await self._need_not_be_told(entry, [state.recipient.address for state in due if state not in wanted])
+        for route, members in self._by_route(entry, wanted):
             await self._notices.send(entry, route, [_late_report(state) for state in members])
 
     # The spool's bad days.

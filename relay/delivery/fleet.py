@@ -35,6 +35,7 @@ class Fleet:
     attempt: Attempt
     events: Events
     clock: Callable[[], float]
+    steady: Callable[[], float] | None = None
     lanes: dict[str, Lane] = field(default_factory=dict)
     _budgets: dict[str, Budget] = field(default_factory=dict)
     _batches: dict[Lane, Batches] = field(default_factory=dict)
@@ -56,13 +57,14 @@ class Fleet:
         for name, lane in before.items():
             if name not in kept:
                 lane.retired = True
+                lane.gate.shut()
                 if batches := self._batches.get(lane):
                     batches.hurry()
                 self.close_unused(lane)
         return kept
 
     def _opened(self, name: str, transport: Transport, budget: Budget) -> Lane:
-        lane = Lane(transport, Gate(transport.concurrency, budget, self.clock), budget, room_for(transport))
+        lane = Lane(transport, Gate(transport.concurrency, budget, self.clock, self.steady), budget, room_for(transport))
         if transport.batching.jobs > 1:
             self._batches[lane] = Batches(
                 lane,
@@ -93,6 +95,11 @@ class Fleet:
     def batches(self, lane: Lane) -> Batches | None:
         """Those of a lane whose transport takes several messages at once."""
         return self._batches.get(lane)
+
+    def shut(self) -> None:
+        """Who waits for a turn chooses again."""
+        for lane in self.lanes.values():
+            lane.gate.shut()
 
     def hurry(self) -> None:
         """Gather no longer: nothing new comes."""

@@ -100,9 +100,14 @@ class Group:
 class Search:
     """What was found while looking for a provider for a group."""
 
-    blocked: pauses.Pause | None = None
+    blocked: pauses.Pause | None = None  # what to wait for: the first pause that was met; of quiet ones that which ends first
     full: str = ""  # a provider in whose line there was no room, where the route goes on to the next one
     refusals: list[tuple[str, CannotCarry]] = field(default_factory=list)
+
+    def meet(self, pause: pauses.Pause) -> None:
+        """A pause is in the way. A quiet one is sure to end, at a time that is known."""
+        if self.blocked is None or (pause.quiet and (not self.blocked.quiet or pause.until < self.blocked.until)):
+            self.blocked = pause
 
 
 @dataclass(slots=True)

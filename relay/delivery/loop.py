@@ -35,7 +35,7 @@ from relay.delivery.trouble import SpoolTrouble
 from relay.errors import CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
-from relay.model import Entry, State
+from relay.model import Entry, State, line_key
 from relay.spool.base import Filter, Spool
 from relay.transports.base import Transport
 
@@ -84,9 +84,10 @@ class Delivery:
         metrics: Metrics,
         clock: Callable[[], float],
         random: Callable[[], float],
+        steady: Callable[[], float] | None = None,
     ) -> None:
         """`allowances` say what each provider may be sent, where something limits it; `clock` gives Unix seconds, `random` numbers
-        in [0, 1)."""
+        in [0, 1), `steady` seconds that nobody sets: where it is given, a clock that is set moves no budget."""
         self.trouble = SpoolTrouble(events)
         self._spool = spool
         self._transports = dict(transports)
@@ -132,6 +133,7 @@ class Delivery:
             events=events,
             metrics=metrics,
             clock=clock,
+            steady=steady,
         )
         self._carrier.configure(transports, allowances, settings, rerouted=False)
         self._commands = Commands(
@@ -139,6 +141,7 @@ class Delivery:
             standing=self._carrier.standing,
             closing=self._closing,
             telling=self._carrier.telling,
+            lanes=lambda: self._carrier.lanes,
             events=events,
             clock=clock,
         )
@@ -146,6 +149,7 @@ class Delivery:
             spool=spool,
             lanes=lambda: self._carrier.lanes,
             budgets=lambda: self._carrier.fleet.budgets,
+            allowed=self._carrier.mind_the_quotas,
             events=events,
             clock=clock,
         )
@@ -158,6 +162,7 @@ class Delivery:
         self._loops: list[asyncio.Task[None]] = []
         self._warning: asyncio.Task[None] | None = None
         self._next_look = math.inf
+        self._full = False  # as many are under way as may be
         self._stopping = False
 
     # Life.
@@ -169,9 +174,9 @@ class Delivery:
         kept = await self._spool.kept()
         self._ramping.load(kept)
         self._commands.load(kept)
-        await self._quotas.load()
+        await self._quotas.load(kept)
         await self._closing.recover()
-        await self._spool.wake(None, self._clock())
+        await self._carrier.lines.line_up(None)
         self._carrier.telling.standing_of(self._transports)
         self._loops = [asyncio.create_task(work()) for work in (self._run, self._keep_leases, self._quotas.run)]
 
@@ -209,10 +214,11 @@ class Delivery:
         self._quotas.look()
         self._carrier.telling.standing_of(self._transports)
         self.hurry()
+        await self._carrier.mind_the_quotas()
         for pause in forgotten:
             if not pause.quiet:  # it was told when it began
                 self._events.resumed(pause.key, await self._spool.waiting(pause.key))
-        await self._spool.wake(None, self._clock())
+        await self._carrier.lines.line_up(None)
 
     async def drain(self, grace: float) -> None:
         """Begin nothing new; let attempts under way end within `grace` seconds.
@@ -245,7 +251,8 @@ class Delivery:
             of_all = [pause for pause in self._carrier.standing.all() if pause.provider == name]
             mine = [pause for pause in of_all if not pause.message]
             suspect = next((pause.outcome.reply for pause in of_all if pause.message), "")
-            waiting = sum([await self._spool.waiting(pause.key) for pause in mine])
+            keys = [*(pause.key for pause in mine), *(line_key(name, route) for route in lane.lines)]
+            waiting = sum([await self._spool.waiting(key) for key in keys]) + max(lane.line - lane.active, 0)
             worst = min(mine, key=lambda pause: (bool(pause.identity), pause.quiet), default=None)
             state, reason, mend, since, until = "up", "", "", 0.0, 0.0
             if worst:
@@ -303,17 +310,28 @@ class Delivery:
         now = self._clock()
         await self._mind_the_clock(now)
         self._look_for_late(now)
-        for pause in self._carrier.standing.calls(now):  # a pause that has run out is decided by one waiting message
-            await self._spool.wake(pause.key, now, 1)
+        for pause in self._carrier.standing.calls(now):  # a pause that has run out is decided by one waiting message, each time another
+            await self._spool.wake(pause.key, now, 1, newest=pause.failures % 2 == 0)
         room = self._window - len(self._tasks)
+        self._full = room <= 0
         claimed = await self._spool.claim(now, min(room, CLAIM), self._settings.lease) if room > 0 else ()
         self._carrier.fleet.more_is_due(bool(claimed))
         for entry in claimed:
-            self._dispatch(entry, now)
+            await self._send_on_its_way(entry, now)
         if claimed:
             return 0.0
-        await self._carrier.lines.call_for_empty(self._carrier.lanes)
+        await self._carrier.lines.call_for_empty(all_due_came=room > 0)
         return await self._idle_time(room)
+
+    async def _send_on_its_way(self, entry: Entry, now: float) -> None:
+        """A mistake of ours about one entry must not hold up those that were claimed with it."""
+        try:
+            self._dispatch(entry, now)
+        except Exception as error:
+            self._events.bug(f"{entry.queue_id}: routing", error)
+            leased = [state.recipient.address for state in entry.open if state.state is State.QUEUED and state.next_attempt <= now]
+            left = [address for address in leased if (entry.queue_id, address) not in self._under_way]
+            await self._spool.postpone(entry.queue_id, left, now + self._settings.retry[0])
 
     @property
     def _window(self) -> int:
@@ -402,7 +420,8 @@ class Delivery:
         def done(_: asyncio.Task[None]) -> None:
             del self._tasks[task]
             self._free(group, group.addresses)
-            if len(self._tasks) == self._window - CLAIM or (self._stopping and not self._tasks):
+            if (self._full and len(self._tasks) <= self._window - CLAIM) or (self._stopping and not self._tasks):
+                self._full = False
                 self._wake.set()
 
         task.add_done_callback(done)

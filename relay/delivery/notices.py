@@ -73,15 +73,16 @@ class Notices:
         other = self._settings.bounce_via
         return (other,) if other and self._carries_reports(other) is not None else tuple(via)
 
-    def way(self, entry: Entry, state: RecipientState, routes: Sequence[routing.Route]) -> routing.Route:
+    def way(self, entry: Entry, state: RecipientState, routes: Sequence[routing.Route], today: routing.Route | None) -> routing.Route:
         """How a notice leaves: by `bounce.via` or its route as they are configured now; where there is no route of that name any
-        more, or an admin has fixed the providers, by those that were stored with it."""
+        more, or an admin has fixed the providers, by those that were stored with it. A route that is gone may have left its guard to
+        one of another name: then the guard is that of the route that would take the notice `today`."""
         found = next((route for route in routes if route.name == state.route), None)
         if found:
             via = self._via(found.via)
             return found if via == found.via else routing.only(found, via)
         gone = all(self._carries_reports(name) is None for name in entry.via)
-        return routing.Route(state.route, self._via(entry.via) if gone else entry.via)
+        return routing.Route(state.route, self._via(entry.via) if gone else entry.via, guard=today.guard if today else None)
 
     async def send(self, entry: Entry, route: routing.Route, reports: Sequence[dsn.Report]) -> None:
         """Store a notice about recipients with this route; that they are told is part of the same commit."""
@@ -133,6 +134,8 @@ class Notices:
     async def _dated(self, entry: Entry, reports: Sequence[dsn.Report]) -> list[dsn.Report]:
         """The reports with the times of the last attempts; without them where the history cannot be read."""
         times: dict[str, float] = {}
+        if not any(state.attempts for state in entry.recipients):
+            return [*reports]
         with contextlib.suppress(SpoolError):
             times = {step.recipient: step.time for step in await self._spool.history(entry.queue_id) if step.attempt}
         return [replace(report, attempted=times.get(report.recipient.address)) for report in reports]

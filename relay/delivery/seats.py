@@ -75,11 +75,19 @@ class Seats:
         """The groups that are there, at most so many, in no order."""
         return islice((seat.group for row in self._rows.values() for seat in row), most)
 
-    def take(self, most: int, amount: float = float("inf"), of: Callable[[Group], int] = lambda group: 0) -> list[Seat]:
-        """At most so many seats, whose groups together come to at most `amount`; at least one where there is one."""
+    @property
+    def next(self) -> Seat:
+        """The seat whose turn it is."""
+        return self._rows[min(self._rows, key=self._had.__getitem__)][0]
+
+    def take(
+        self, most: int, amount: float = float("inf"), of: Callable[[Group], int] = lambda group: 0, first: Seat | None = None
+    ) -> list[Seat]:
+        """At most so many seats, whose groups together come to at most `amount`; at least one where there is one. `first` is the one
+        whose turn it was a while ago: whoever came since goes behind it."""
         found: list[Seat] = []
         while self._rows and len(found) < most:
-            name = min(self._rows, key=self._had.__getitem__)
+            name = first.group.route.name if first and not found else min(self._rows, key=self._had.__getitem__)
             seat = self._rows[name][0]
             amount -= of(seat.group)
             if found and amount < 0:

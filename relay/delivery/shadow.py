@@ -190,6 +190,8 @@ class Shadows:
             if trial.provider not in self._sandboxes:
                 return _Found(losses=losses)
             for part in await transport.prepare(trial.job):
+                if not self._may_send(trial, transport):
+                    break
                 trial.sent = True
                 outcomes += (await transport.attempt([part])).values()
                 if any(outcome.scope is Scope.PROVIDER for outcome in outcomes):
@@ -198,6 +200,10 @@ class Shadows:
             return _Found(refused=refusal.reasons)
         taken = all(outcome.kind is Kind.RELAYED for outcome in outcomes)
         return _Found(losses=losses, answer="; ".join(dict.fromkeys(outcome.reply for outcome in outcomes)), taken=taken)
+
+    def _may_send(self, trial: _Trial, transport: Transport) -> bool:
+        """Whether the transport is that of a sandbox; one that a reload replaced may have been none, whatever has its name now."""
+        return trial.provider in self._sandboxes and self._transport_of(trial.provider) is transport
 
     def _tell(self, trial: _Trial, found: _Found) -> None:
         queue_id, provider = trial.job.queue_id, trial.provider

@@ -5,7 +5,7 @@ Nothing here decides; whoever waited for a provider that is back is woken here, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from relay import pauses, verdicts
 from relay.delivery import alerts
@@ -17,10 +17,13 @@ from relay.metrics import Metrics
 from relay.model import Entry, Kind, State
 from relay.spool.base import Recorded, Spool
 
+NO_REASON = "paused by an admin"
+"""What an admin's pause says who gave no reason."""
+
 
 class Telling:
     """Tells. `lanes` are looked at when there is something to tell; `passed_by` says whether a provider turned out not to be able
-    to carry a recipient's mail."""
+    to carry a recipient's mail; `line_up` sends those on their way who waited for a key (None: for anything)."""
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Telling:
         lanes: Callable[[], Mapping[str, Lane]],
         passed_by: Callable[[str, str, str], bool],
         alerts: Alerts,
+        line_up: Callable[[str | None], Awaitable[None]],
         due_at: Callable[[float], None],
         events: Events,
         metrics: Metrics,
@@ -42,6 +46,7 @@ class Telling:
         self._lanes = lanes
         self._passed_by = passed_by
         self._alerts = alerts
+        self._line_up = line_up
         self._due_at = due_at
         self._events = events
         self._metrics = metrics
@@ -92,15 +97,15 @@ class Telling:
             await self._began(pause, waiting, cause)
             return
         await self._ended(pause, waiting, cause)
+        if pause.message:
+            await self._closing.insist(lambda: self._spool.wake(pause.key, self._clock()))
+            return
         # What waits for another paused provider may go by this one now; what waits for a throttled one never left it.
-        await self._wake(pause.key if pause.quiet or pause.message else None)
+        await self._closing.insist(lambda: self._line_up(pause.key if pause.quiet else None))
 
     async def _waiting(self, pause: pauses.Pause) -> int:
         lane = self._lanes().get(pause.provider)
-        return (lane.line if lane else 0) + await self._closing.insist(lambda: self._spool.waiting(pause.key))
-
-    async def _wake(self, key: str | None) -> None:
-        await self._closing.insist(lambda: self._spool.wake(key, self._clock()))
+        return (max(lane.line - lane.active, 0) if lane else 0) + await self._closing.insist(lambda: self._spool.waiting(pause.key))
 
     async def _began(self, pause: pauses.Pause, waiting: int, cause: Entry | None) -> None:
         outcome, name = pause.outcome, pause.provider
@@ -117,7 +122,7 @@ class Telling:
         elif pause.by_admin:
             self._metrics.provider_up(name, False)
             self._metrics.paused_by_admin(name, True)
-            self._events.paused_by_admin(name, outcome.reply, waiting)
+            self._events.paused_by_admin(name, outcome.reply.removeprefix(NO_REASON), waiting)
         else:
             self._metrics.provider_up(name, False)
             self._events.paused(name, outcome.reply, waiting, outcome.mend, pause.until)

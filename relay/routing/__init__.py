@@ -142,12 +142,18 @@ def choose(routes: Sequence[Route], recipient: str) -> Route | None:
     return next((route for route in routes if route.match.takes(recipient)), None)
 
 
-def begun(routes: Iterable[Route], state: RecipientState) -> Route | None:
-    """For a maybe-relayed recipient, the route that it was attempted by, where there still is one of that name: its guard holds, though
-    another route would take the recipient today. None for everybody else."""
+def begun(routes: Iterable[Route], state: RecipientState, today: Route | None) -> Route | None:
+    """The route of a maybe-relayed recipient, which would take the route `today`: the one that it was attempted by, where there still
+    is one of that name, so that its guard holds. Where that lets the recipient through, and today's guard does not, it is today's.
+    For everybody else it is today's."""
     if not (state.maybe_relayed and state.route):
-        return None
-    return next((route for route in routes if route.name == state.route), None)
+        return today
+    before = next((route for route in routes if route.name == state.route), None)
+    if before is None:
+        return today
+    recipient = state.recipient.address
+    stops = today is not None and today.guard is not None and not today.guard.lets(recipient)
+    return today if stops and (before.guard is None or before.guard.lets(recipient)) else before
 
 
 def only(route: Route, via: Sequence[str]) -> Route:

@@ -39,6 +39,11 @@ def any_of(globs: Iterable[str], texts: Iterable[str]) -> bool:
     return any(matches(pattern, text) for text in texts for pattern in globs)
 
 
+def _spellings(found: str) -> tuple[str, ...]:
+    """An address as it stands, and with needless quotes gone (`"bob"@example.net`): who writes it so must not get past a route."""
+    return (found, address.key(found)) if '"' in found else (found,)
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """The conditions of a route; all given ones must hold, and a tuple means any of its members.
@@ -85,7 +90,7 @@ class Match:
 
     def takes(self, recipient: str) -> bool:
         """Whether a `reduced` match holds for this recipient."""
-        return (not self.to or any_of(self.to, (recipient,))) and (self.not_ is None or not self.not_.takes(recipient))
+        return (not self.to or any_of(self.to, _spellings(recipient))) and (self.not_ is None or not self.not_.takes(recipient))
 
 
 class Mail:
@@ -111,12 +116,13 @@ class Mail:
         return directives.obeyed(self._controls, self.entry.client.listener)
 
     def authors(self) -> tuple[str, ...]:
-        """The addresses of From, and again with A-labels where they are not ASCII. Encoded words are left as they are: decoded
+        """The addresses of From, and again as they compare where they are not ASCII or quoted. Encoded words are left as they are: decoded
         before the list is parsed, a display name could pass for an address."""
         if self._authors is None:
             values = (value.decode("utf-8", "replace") for value in header.values(self.entry.header, "from"))
             found = [box.address for value in values for box in mailboxes.parse(value)]
-            self._authors = tuple(dict.fromkeys([*found, *(address.key(one) for one in found if not one.isascii())]))
+            compared = (address.key(one) for one in found if not one.isascii() or '"' in one)
+            self._authors = tuple(dict.fromkeys([*found, *compared]))
         return self._authors
 
     def texts(self, name: str) -> list[str]:
@@ -151,7 +157,7 @@ def _holds(match: Match, mail: Mail) -> bool:
     """Whether every condition holds that looks at the mail and not at the recipient; `not_` is not looked at."""
     client, size = mail.entry.client, mail.entry.facts.size
     return (
-        (not match.from_ or any_of(match.from_, (mail.sender,)))
+        (not match.from_ or any_of(match.from_, _spellings(mail.sender)))
         and (not match.client or _in_networks(match.client, client.address))
         and (not match.user or (client.username != "" and any_of(match.user, (client.username,))))
         and (not match.listener or client.listener in match.listener)
@@ -191,7 +197,7 @@ def conditions(match: Match, mail: Mail, recipient: str) -> Iterator[Said]:
     """Each condition of a match, and what was found."""
     client = mail.entry.client
     if match.from_:
-        yield _is("from", [mail.sender], match.from_)
+        yield _is("from", _spellings(mail.sender), match.from_)
     if match.client:
         inside, networks = _in_networks(match.client, client.address), _or(map(str, match.client))
         yield Said(inside, f"client: {client.address} is in {networks}", f"client: {client.address} is not in {networks}")
@@ -203,7 +209,7 @@ def conditions(match: Match, mail: Mail, recipient: str) -> Iterator[Said]:
     yield from _of_content(match, mail)
     yield from _of_size(match, mail.entry.facts.size)
     if match.to:
-        yield _is("to", [recipient], match.to)
+        yield _is("to", _spellings(recipient), match.to)
     if match.not_ is not None:
         yield _not(list(conditions(match.not_, mail, recipient)))
 

@@ -5,12 +5,13 @@ The daemon need not run; where it does, it is asked what only it knows: pauses, 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from relay import header, routing
+from relay import header, routing, users
 from relay.cli import door, exits, explanations, unobeyed
 from relay.cli.exits import Stop
 from relay.cli.verbs import common, mail, outlook
@@ -33,7 +34,7 @@ def explain(options: Options) -> int:
     address = _address(options.client, listener)
     found = mail.read(options.file) if options.file else mail.of_fields(options.header)
     envelope = mail.envelope(found, options.sender, options.to)
-    client = Client(listener.name, address, name="localhost", helo=settings.hostname, username=options.user or "")
+    client = Client(listener.name, address, name="localhost", helo=settings.hostname, username=users.shown(options.user or ""))
     made = mail.entry(found, envelope, hostname=settings.hostname, client=client)
     live = _live(settings)
     ways = outlook.ways(settings, made, live, time.time())
@@ -92,6 +93,7 @@ def _verdict(settings: Config, listener: ListenConfig, made: Entry, *, whole: bo
     if whole and made.facts.size > listener.max_size:
         refusals.append(f"{made.facts.size:,} octets are more than max_size, {listener.max_size:,}")
     refusals += _beyond_limits(made)
+    refusals += _unknown_user(listener, user)
     wants = ["TLS"] if listener.tls in ("required", "implicit") else []
     wants += ["a login"] if listener.auth and not user else []
     return {
@@ -103,6 +105,17 @@ def _verdict(settings: Config, listener: ListenConfig, made: Entry, *, whole: bo
         "refusals": refusals,
         "losses": [{"grade": loss.grade, "what": loss.what} for loss in unobeyed.losses(made.header, listener.name, listener.controls)],
     }
+
+
+def _unknown_user(listener: ListenConfig, user: str) -> Iterator[str]:
+    """That nobody is known by this name where users log in. Nothing where their file cannot be read: it may be the service's alone."""
+    if not user or listener.auth is None:
+        return
+    with contextlib.suppress(users.UsersError):
+        known = users.Users(listener.auth)
+        if user not in known.identities:
+            identity = known.identity(user)
+            yield f"nobody who logs in there is known as {user}" + ("" if identity == user else f": that login is known as {identity}")
 
 
 def _beyond_limits(made: Entry) -> Iterator[str]:

@@ -23,6 +23,8 @@ from relay.rewriting import redirected
 
 Json = dict[str, object]
 
+_ROUNDED = 2.0  # seconds: what the daemon tells is in whole ones
+
 
 @dataclass(frozen=True)
 class Live:
@@ -70,16 +72,21 @@ def rewritten(settings: Config, made: Entry) -> Json:
 def ways(settings: Config, made: Entry, live: Live | None, now: float) -> list[Way]:
     """The way of each recipient."""
     routes, controls = settings.route_table(), settings.controls()
-    states = {name: _state(item) for name, item in live.ramps.items()} if live else {}
+    states = {}
+    for route in routes:
+        if live and route.ramp and route.name in live.ramps and (state := _state(live.ramps[route.name], route.ramp)):
+            states[route.name] = state
     return [
         _way(settings, made, state, routing.explain(routes, made, state.recipient.address, controls), states, live, now)
         for state in made.recipients
     ]
 
 
-def _state(ramp: Mapping[str, Any]) -> ramps.State:
-    held = ramp["held_until"]
-    return ramps.State(float(ramp["behind"]), datetime.fromisoformat(held).timestamp() if held else 0.0)
+def _state(told: Mapping[str, Any], ramp: ramps.Ramp) -> ramps.State | None:
+    """Where the daemon says that a ramp stands; None where its ramp has other dates, because it has not read the file yet."""
+    held, until = (datetime.fromisoformat(told[key]).timestamp() if told[key] else 0.0 for key in ("held_until", "until"))
+    behind = float(told["behind"])
+    return ramps.State(behind, held) if abs(until - behind - ramp.start - ramp.over) < _ROUNDED else None
 
 
 def _way(
@@ -134,7 +141,7 @@ def _ramp(route: routing.Route, states: Mapping[str, ramps.State], live: Live | 
     """Where a ramp stands today."""
     if (ramp := route.ramp) is None:
         return None
-    state, told = states.get(route.name, ramps.State()), live.ramps.get(route.name) if live else None
+    state, told = states.get(route.name, ramps.State()), live.ramps.get(route.name) if live and route.name in states else None
     end = ramp.start + ramp.over + state.behind
     return {
         "from": views.when(ramp.start),

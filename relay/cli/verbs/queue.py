@@ -212,7 +212,7 @@ class _Done:
 
     def _left(self) -> str:
         pinned = f"; {self.pinned:,} may have been delivered already: --even-if-maybe-sent" if self.pinned else ""
-        return pinned + (f"; {self.busy:,} under way just now" if self.busy else "")
+        return pinned + (f"; {self.busy:,} under way just now, or changed meanwhile" if self.busy else "")
 
 
 def _changed(admin: door.Admin, verb: str, chosen: Sequence[Mapping[str, object]]) -> _Done:
@@ -226,7 +226,7 @@ def _changed(admin: door.Admin, verb: str, chosen: Sequence[Mapping[str, object]
                     tell(done.recipients + _number(last), done.of + _number(last, "of"))
                 if last is None or not last.get("done"):
                     why = (last or {}).get("error", "the daemon went away in the middle")
-                    raise Stop(exits.TRY_LATER, f"{why}; {_so_far(done, last)}")
+                    raise Stop(exits.TRY_LATER, f"{why}; {_so_far(done, last)}; to go on, say it again")
                 for key in ("of", "recipients", "pinned", "busy"):
                     setattr(done, key, getattr(done, key) + _number(last, key))
                 last = None
@@ -237,6 +237,8 @@ def _changed(admin: door.Admin, verb: str, chosen: Sequence[Mapping[str, object]
 
 def _so_far(done: _Done, last: Mapping[str, object] | None) -> str:
     """What was done before it ended in the middle; of the chunk under way nobody was told."""
+    if not done.of and last is None:
+        return "how far it came is not known"
     here = (_number(last), _number(last, "of")) if last else (0, 0)
     return f"at least {done.recipients + here[0]:,} of {_recipients(done.of + here[1])} {_PAST[done.verb]}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from relay.cli import door, editing, exits
 from relay.cli.exits import Stop
 from relay.cli.verbs import common
 from relay.cli.verbs.common import Options
+from relay.config import cases
 from relay.config.editing import CannotEdit, with_split
 from relay.errors import ConfigError
 
@@ -47,6 +49,7 @@ def split(options: Options) -> int:
         return exits.OK
     after = _checked(original, data, before.warnings)
     _show(original, text, route, _route(after, route.name), weights)
+    _tests(original.name, before, after)
     if not options.yes:
         _ask(path)
     editing.put(original, data)
@@ -102,6 +105,15 @@ def _checked(original: editing.Original, data: bytes, told: Sequence[str]) -> co
         if _what(warning) not in old:
             print(f"warning: {warning.replace(str(made), str(original.name))}", file=sys.stderr)
     return found
+
+
+def _tests(name: Path, before: config.Config, after: config.Config) -> None:
+    """Tests of the file that fail with the new weights, and did not before: relay check would refuse it."""
+    now = time.time()
+    failed = {one.index for one in cases.run(before, now)}
+    for one in cases.run(after, now):
+        if one.index not in failed:
+            print(f"warning: {name}: tests.{one.index}.{one.key} fails then: {one.text}", file=sys.stderr)
 
 
 def _what(warning: str) -> str:
