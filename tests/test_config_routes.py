@@ -190,9 +190,6 @@ WARNED = {
         "redirect: qa@example.org is none of allow_recipients itself, and gets the mail of all others "
         "(look whether it is the address you mean)"
     ),
-    "name: x, via: a, shadow: b": (
-        'shadow: "b" would deliver: every message is built for it, and nothing is sent to it (name a sandbox to have it tried)'
-    ),
     "name: x, via: a, shadow: box": (
         'shadow: "box" is a sandbox of Mailtrap: what goes there is delivered to nobody; '
         "every message of this route leaves for it too, whole"
