@@ -53,3 +53,18 @@ def test_what_an_address_fits_is_taken(glob: str, to: str) -> None:
         globs.glob(glob)
         if routing.matches(glob, to):
             assert glob == globs.address_glob(glob)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("*@bücher.example", "*@xn--bcher-kva.example"), ("a@*.Bücher.example", "a@*.xn--bcher-kva.example"), ("*@x.example", "*@x.example")],
+)
+def test_a_domain_of_another_script_is_compared_as_it_is_stored(written: str, read: str) -> None:
+    """A route or a guard for it would otherwise take nothing."""
+    assert read == globs.address_glob(written)
+
+
+def test_a_wildcard_within_a_label_of_another_script_is_a_mistake() -> None:
+    """It could match nothing that is stored."""
+    with pytest.raises(PydanticCustomError, match="its domain is no name"):
+        globs.address_glob("*@bü*.example")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from relay import address
 from relay.config import values
 
 _SET = re.compile(r"\[!?\]?[^\]]*\]")
@@ -32,7 +33,19 @@ def address_glob(value: Any) -> str:
         return written
     if mend := _mend(written):
         raise values.mistake(f'"{written}" never matches an address', mend)
-    return written
+    return _with_a_labels(written)
+
+
+def _with_a_labels(written: str) -> str:
+    """Domains are compared with A-labels (`xn--…`), as they are stored."""
+    local, at, domain = written.rpartition("@")
+    if not at or domain.isascii():
+        return written
+    labels = domain.split(".")
+    try:
+        return f"{local}@{'.'.join(label if label.isascii() else address.domain_ascii(label) for label in labels)}"
+    except address.AddressError:
+        raise values.mistake(f'"{written}" never matches an address: its domain is no name', "write the label whole, or as xn--…") from None
 
 
 def mailbox_glob(value: Any) -> str:
