@@ -12,7 +12,7 @@ help:
 	@echo "make test   the whole test suite"
 	@echo "make check  ruff, mypy --strict and the import rules"
 	@echo "make bench  the speed figures, beside Postfix where it is installed"
-	@echo "make faults rounds of kill -9 under load, by SMTP and by batches, and what was lost"
+	@echo "make faults rounds of kill -9 under load, and a provider in every trouble: what was lost, what came twice"
 	@echo "make clean  remove what make made"
 
 run: $(INSTALLED)
@@ -33,6 +33,7 @@ bench: $(INSTALLED)
 faults: $(INSTALLED)
 	@$(BIN)/python -m tests.faults.kill_loop --rounds 200
 	@$(BIN)/python -m tests.faults.kill_loop --rounds 60 --provider mailtrap
+	@$(BIN)/python -m tests.faults.failover --hurry --kills 1
 
 clean:
 	rm -rf .venv .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

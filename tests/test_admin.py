@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from relay import header
-from relay.admin import Admin, bulk, looking, server
+from relay.admin import Admin, acting, bulk, looking, server
 from relay.admin.requests import MAX_BODY
 from relay.budgets import Usage
 from relay.errors import CorruptEntry, SpoolError, SpoolFull, Unavailable
 from relay.model import Outcome, State, Verdict
 from relay.spool.base import Changed, Recorded
 from tests.served import DEFERRED, MAIL, NOW, SENT, UNKNOWN, Provider, Ramp, Served, Shadow, serve
+from tests.spools import accept
 
 
 @pytest.fixture
@@ -818,6 +819,17 @@ async def test_what_comes_after_the_call_is_not_meant(served: Served, verb: str)
     assert 2 == await acted(served, verb, {"via": []} if verb == "reroute" else {})
 
 
+async def test_a_bounce_leaves_our_notices_alone(served: Served) -> None:
+    """Said again it would give up the bounces that it made, and nobody would be told; where one is named it is meant."""
+    entry = await served.store("a@example.net")
+    notice = await accept(served.spool, "app@example.com", sender="", answers=entry.queue_id, now=NOW)
+    assert 1 == await acted(served, "bounce", {"dry_run": True})
+    assert 1 == await acted(served, "bounce", {})
+    assert 0 == await acted(served, "bounce", {})
+    assert 1 == await acted(served, "bounce", {"from": "<>", "dry_run": True})
+    assert 1 == await acted(served, "bounce", {"id": notice.queue_id})
+
+
 async def test_what_is_under_way_is_left_and_counted(served: Served) -> None:
     """A leased recipient cannot be held."""
     await served.store("a@example.net")
@@ -923,6 +935,21 @@ async def test_the_end_of_the_daemon_stops_the_work_between_two_chunks(served: S
         await stopping
     last = json.loads(await chunk(reader))
     assert (1, False, 1) == (last["recipients"], last["done"], chunks.asked)
+    writer.close()
+
+
+async def test_the_end_of_the_daemon_waits_for_no_spool_that_cannot_write(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that does not come to its end is cut off; who asked is told that it is not done."""
+    monkeypatch.setattr(acting, "PATIENCE", 0.01)
+    chunks = Chunks(await queue_ids(served, 1))
+    monkeypatch.setattr(served.spool, "each", chunks)
+    reader, writer = await stream(served, "hold")
+    await chunk(reader)
+    [under_way] = served.admin._api._acting._under_way.values()
+    async with asyncio.timeout(10):
+        served.admin._api.end()
+        await served.admin._api.ended()
+    assert (True, True, False) == (under_way.over, under_way.stopped, json.loads(await chunk(reader))["done"])
     writer.close()
 
 

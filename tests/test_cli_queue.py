@@ -253,6 +253,19 @@ async def test_a_reroute_asks(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> 
     assert "2 recipients rerouted\n" == (await relay("queue", "reroute", "--all", "--by-routes", "--yes")).out
 
 
+async def test_a_reroute_releases_nothing_and_says_so(relay: Relay) -> None:
+    """What is held has its new way, and stays held."""
+    relay.served.providers = [Provider("ses")]
+    held = await relay.served.store("a@example.net")
+    await relay.served.store("b@example.net")
+    await relay("queue", "hold", held.queue_id)
+    printed = await relay("queue", "reroute", "--to", "*@example.net", "--via", "ses", "--yes")
+    assert "2 recipients rerouted; 1 is held: relay queue release --to '*@example.net'\n" == printed.out
+    found = await relay.served.spool.entry(held.queue_id)
+    assert found is not None
+    assert (State.HELD, ("ses",)) == (found.recipients[0].state, found.recipients[0].via)
+
+
 async def test_a_reroute_to_a_provider_that_is_not_there(relay: Relay) -> None:
     """64 with a guess, before anybody is asked, and nothing is changed."""
     relay.served.providers = [Provider("ses"), Provider("postmark")]

@@ -98,7 +98,9 @@ def configured(stage: Stage, ledger: Ledger) -> None:
             jobs = chance.choice((2, 5, 50)) if name == "batches" else 1
             batching = Batching(jobs, chance.choice((1000, 100_000)), chance.choice((0.0, 0.01))) if jobs > 1 else ALONE
             stage.transports = {**stage.transports, name: Wild(name, ledger, batching)}
-    stage.routes = [route(chance, "bob", Match(to=(BOB,))), route(chance, "default", Match())]
+    if len(stage.transports) == 2 and chance.random() < 0.15:  # gone until the next time
+        del stage.transports[chance.choice(NAMES)]
+    stage.routes = [route(chance, chance.choice(("bob", "robert")), Match(to=(BOB,))), route(chance, "default", Match())]
 
 
 def route(chance: random.Random, name: str, match: Match) -> Route:
@@ -114,6 +116,7 @@ def route(chance: random.Random, name: str, match: Match) -> Route:
         fallback=(second, first) if split else (),
         priority=chance.choice(("high", "normal", "low")),
         spills=chance.random() < 0.3,
+        shadow=chance.choice(("", "", *NAMES)),
     )
 
 
@@ -207,6 +210,8 @@ async def test_whatever_comes_every_message_ends_once(tmp_path: Path, monkeypatc
     for _ in range(LIVES):
         await one_life(stage, ledger, ids)
     ledger.calm = True
+    while len(stage.transports) < len(NAMES):
+        configured(stage, ledger)
     async with stage.running() as delivery:
         for name in NAMES:
             await delivery.resume(name)

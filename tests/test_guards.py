@@ -7,6 +7,7 @@ import base64
 import http.client
 import json
 import re
+import signal
 import smtplib
 import socket
 import stat
@@ -22,7 +23,7 @@ import pytest
 from relay import users
 from tests import apis
 from tests.e2e.processes import DEADLINE, Daemon, Host, host, send
-from tests.servers import Act, Answer, HttpServer, Request, Response, SmtpServer
+from tests.servers import Act, Answer, HttpServer, Request, Response, SmtpServer, ca_file, server_tls
 
 pytestmark = pytest.mark.e2e
 
@@ -243,6 +244,74 @@ async def test_an_api_is_told_of_nobody_behind_the_guard(here: Host, kind: str, 
     assert {"dev@guard.example", *([QA] if redirect else [])} == everybody
     assert {one for taken in account.taken for one in taken.recipients} <= {"dev@guard.example", QA}
     assert [] == ORDERED.findall(sent(server))
+
+
+SIGNED = (
+    b"From: App <app@example.com>\r\nTo: Bob <bob@example.net>\r\nSubject: hello\r\nMIME-Version: 1.0\r\nX-PM-Bcc: pm@example.net\r\n"
+    b'Content-Type: multipart/signed; protocol="application/pkcs7-signature"; micalg=sha-256; boundary=b\r\n\r\n'
+    b"--b\r\nContent-Type: text/plain\r\n\r\nThe text.\r\n--b\r\n"
+    b"Content-Type: application/pkcs7-signature\r\nContent-Transfer-Encoding: base64\r\n\r\nMAA=\r\n--b--\r\n"
+)
+
+
+async def test_both_doors_of_a_provider_are_guarded(here: Host, tmp_path: Path) -> None:
+    """What its API cannot carry whole goes by SMTP, and to the same few."""
+    account = apis.Postmark(SECRET)
+    async with HttpServer(account) as server, SmtpServer(starttls=server_tls(), users={SECRET: SECRET}) as door:
+        where = f'base_url: "{server.url}", host: localhost, port: {door.port}, ca_file: {ca_file(tmp_path)}'
+        here.configure(f"{{first: {{type: postmark, token: {SECRET}, {where}}}}}", f"routes: [{{name: staging, {GUARD}}}]\n")
+        daemon = await here.serve()
+        port = await daemon.port()
+        for mail in (MAIL, SIGNED):
+            await send(port, mail, [BOB, "carol@example.org"])
+        await daemon.lines_with(": removed", 2)
+    assert [(QA,)] == [taken.recipients for taken in account.taken]
+    assert [(QA.encode(),)] == reached(door)
+    assert QA == message_from_bytes(door.mails[0].message)["To"]
+
+
+async def test_a_shadow_sees_no_more_than_the_route(here: Host) -> None:
+    """A sandbox gets the mail as it is redirected; one that would deliver is not even connected to."""
+    account = apis.Mailtrap(SECRET)
+    async with HttpServer(account) as sandbox, HttpServer() as live, SmtpServer() as first:
+        shared = f"type: mailtrap, token: {SECRET}"
+        here.configure(
+            f"{{first: {{type: smtp, host: 127.0.0.1, port: {first.port}, tls: none}}, "
+            f'tried: {{{shared}, stream: sandbox, sandbox_id: "1", base_url: "{sandbox.url}"}}, '
+            f'built: {{type: paubox, api_key: {SECRET}, base_url: "{live.url}/v1/clinic"}}}}',
+            f"routes: [{{name: a, match: {{from: 'a@*'}}, {GUARD}, shadow: tried}}, {{name: b, {GUARD}, shadow: built}}]\n",
+        )
+        daemon = await here.serve()
+        port = await daemon.port()
+        for sender in ("a@example.com", "b@example.com"):
+            await send(port, MAIL, [BOB], sender)
+        await daemon.lines_with(": removed", 2)
+        assert [(QA,)] == [taken.recipients for taken in account.taken]
+        assert [(QA.encode(),)] * 2 == reached(first)
+        assert (0, []) == (live.connections, live.requests)
+
+
+async def test_a_crash_in_the_middle_keeps_the_guard(here: Host) -> None:
+    """Killed while the provider has the message: it is tried again there, and goes where it went before."""
+    taken = asyncio.Event()
+
+    def dot(line: bytes) -> Answer:
+        taken.set()
+        return Act.HANG
+
+    async with SmtpServer({"dot": dot}) as first:
+        configure(here, {"first": first}, f"{{name: staging, {GUARD}}}")
+        daemon = await here.serve()
+        await hand_in(await daemon.port(), BOB)
+        async with asyncio.timeout(DEADLINE):
+            await taken.wait()
+        await daemon.end(signal.SIGKILL)
+        first.script.clear()
+        daemon = await here.serve()
+        await daemon.line("may be delivered twice")
+        await here.relay("queue", "retry")
+        await daemon.line("status=sent")
+    assert [(QA.encode(),)] == reached(first)
 
 
 async def test_a_smarthost_gets_no_orders_either(here: Host) -> None:

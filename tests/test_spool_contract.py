@@ -592,6 +592,44 @@ async def test_a_wait_ends_by_itself_at_its_time(spool: Spool) -> None:
     assert ("", 0) == (claimed.recipients[0].waits, await spool.waiting("provider=p"))
 
 
+async def test_the_newest_is_woken_where_it_is_asked_for(spool: Spool) -> None:
+    """So that not always the same one is the probe."""
+    accepted = [(await accept(spool, now=NOW + n)).queue_id for n in range(3)]
+    await spool.claim(NOW + 5, 10, 60)
+    for queue_id in accepted:
+        await spool.wait(queue_id, ["a@example.net"], "p", NOW + 1000)
+    assert 1 == await spool.wake("p", NOW + 10, limit=1, newest=True)
+    assert accepted[-1:] == [entry.queue_id for entry in await spool.claim(NOW + 10, 10, 60)]
+
+
+LINED_UP = ["p", "p domain=example.com", "p message=0A", "p line old", "p2", "q line news"]
+
+
+@pytest.mark.parametrize(
+    ("key", "left"), [("p", LINED_UP[1:3] + LINED_UP[4:5]), ("p domain=example.com", ["p", "p message=0A", "p2"]), (None, [])]
+)
+async def test_what_waited_is_lined_up_by_its_route(spool: Spool, key: str | None, left: list[str]) -> None:
+    """Under the provider it waited for; who waits for its turn already stays where it is, as does what waits for another key."""
+    for n, waits in enumerate(LINED_UP):
+        entry = await accept(spool, *(f"{one}@example.net" for one in range(300)), now=NOW + n)
+        await spool.wait(entry.queue_id, [f"{one}@example.net" for one in range(300)], waits, NOW + 999, "p", f"r{n % 2}")
+    moved = [waits for waits in (LINED_UP[:3] + LINED_UP[4:5]) if waits not in left]
+    lines = {f"{waits.partition(' ')[0]} line r{LINED_UP.index(waits) % 2}" for waits in moved}
+    assert sorted({*lines, "p line old", "q line news"}) == list(await spool.line_up(key))
+    assert [300] * len(left) == [await spool.waiting(waits) for waits in left]
+    assert [0] * len(moved) == [await spool.waiting(waits) for waits in moved]
+    assert 300 * len(moved) == sum([await spool.waiting(line) for line in lines])
+    assert [] == list(await spool.claim(NOW + 998, 10, 60))
+
+
+async def test_of_more_than_a_claim_takes_the_newest_has_its_part(spool: Spool) -> None:
+    """New mail does not stand behind all that fell due before; nobody is claimed twice."""
+    accepted = [(await accept(spool, now=NOW + n)).queue_id for n in range(12)]
+    claimed = [entry.queue_id for entry in await spool.claim(NOW + 20, 8, 60)]
+    assert accepted[:6] + accepted[:-3:-1] == claimed
+    assert accepted[6:10] == [entry.queue_id for entry in await spool.claim(NOW + 20, 8, 60)]
+
+
 @pytest.mark.parametrize("key", ["k", None])
 async def test_more_than_a_chunk_is_woken(spool: Spool, key: str | None) -> None:
     """Waking goes on until none is left."""
@@ -832,6 +870,18 @@ async def test_a_bounce_records_what_is_given_up_and_finishes_nothing(spool: Spo
     }
     assert {held.queue_id, two.queue_id} == set(await spool.untold())
     assert [] == [chunk async for chunk in spool.each("bounce", Filter(recipient="*@example.net"), NOW, outcome=given_up)]
+
+
+async def test_histories_asked_for_together_are_each_their_own(spool: Spool) -> None:
+    """Also of what is not there; and who gives up takes the answer from nobody."""
+    first, second = await accept(spool), await accept(spool)
+    await attempt(spool, first.queue_id, {"a@example.net": RELAYED})
+    impatient = asyncio.create_task(spool.history(second.queue_id))
+    asked = [asyncio.create_task(spool.history(queue_id)) for queue_id in (first.queue_id, second.queue_id, first.queue_id, "0" * 14)]
+    await asyncio.sleep(0)
+    impatient.cancel()
+    one, none, again, unknown = await asyncio.gather(*asked)
+    assert ([State.RELAYED], [], one, []) == ([step.state for step in one], none, again, unknown)
 
 
 async def test_several_entries_are_read_at_once(spool: Spool) -> None:

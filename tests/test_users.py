@@ -505,7 +505,14 @@ def test_who_is_not_there_is_not_shown_either(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [TOKEN, TOKEN.upper(), "0123456789abcdef0123456789abcdef", "PM-T-outbound-VFJ4Iq2gS4Bw2O3k", "SGxk3Yz9AbQ7rT2mNvW8pL5c"],
+    [
+        TOKEN,
+        TOKEN.upper(),
+        "0123456789abcdef0123456789abcdef",
+        "PM-T-outbound-VFJ4Iq2gS4Bw2O3k",
+        "SGxk3Yz9AbQ7rT2mNvW8pL5c",
+        "SG.fake-fake-fake-fake.fake-fake-fake-fake",
+    ],
 )
 def test_what_looks_like_a_token(name: str) -> None:
     """UUIDs, long hexadecimal numbers, and long words of letters and digits through each other."""

@@ -25,6 +25,7 @@ from relay.spool.base import Changed, Filter, Spool
 from relay.views import Json
 
 NDJSON = "application/x-ndjson"
+PATIENCE = 5.0  # seconds that a change may take to come to the end of its chunk when the daemon stops
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,12 @@ class Acting:
             bulk.stop()
 
     async def ended(self) -> None:
-        """Until nothing is under way any more."""
-        await asyncio.gather(*self._under_way)
+        """Until nothing is under way any more. What waits for a spool that cannot write is cut off, as a crash would do it."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=PATIENCE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def reload(self, request: Request) -> Response:
         """Read the configuration again; where it has mistakes the old one stays in force."""
@@ -135,7 +140,9 @@ class Acting:
         if what.state == "corrupt" and verb not in ("retry", "delete"):
             raise Problem(400, "what was set aside as corrupt can only be retried, after a repair, or deleted")
         if verb in ("reroute", "bounce", "delete") and what.older is None and what.state != "corrupt":
-            what = replace(what, older=0.0)  # nothing that comes meanwhile: a bounce must not give up the bounces it makes
+            what = replace(what, older=0.0)  # nothing that comes meanwhile: nobody agreed to it
+        if verb == "bounce" and not (what.queue_id or what.sender):
+            what = replace(what, notices=False)  # said again, it would give up the bounces that it made
         of = await _eligible(spool, verb, what)
         if dry_run:
             return JSONResponse({"recipients": of, **plan.warns})

@@ -42,7 +42,7 @@ class Bulk:
         self._stopping = True
 
     async def run(self) -> None:
-        """Do it. Never raises: see `error`."""
+        """Do it. Raises nothing, see `error`; cut off, it has stopped somewhere in a chunk."""
         try:
             async for chunk in self._chunks:
                 await self._note(chunk)
@@ -51,6 +51,9 @@ class Bulk:
                     break
             if isinstance(self._chunks, AsyncGenerator):
                 await self._chunks.aclose()
+        except asyncio.CancelledError:
+            self.stopped = True
+            raise
         except Exception as error:  # told by who asked; the chunks before it are done
             self.error = error
         finally:

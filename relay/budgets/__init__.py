@@ -146,6 +146,14 @@ class Budget:
                 window.move(take.at, at, take.begun)
             take.at = at
 
+    def unsent(self, take: Take) -> None:
+        """What was begun last did not leave: there was no connection. It is room in the rates again. (Its rows stay, and so does what
+        it took of a day or month: too little may leave for that, never too much.)"""
+        for window in self._memories():
+            window.expire(self._now)
+            window.drop(take.at, take.begun)
+        take.begun = 0
+
     def give_back(self, take: Take, amount: int | None = None) -> None:
         """So much of what is held (all of it by default) will not leave."""
         amount = take.held if amount is None else min(amount, take.held)
@@ -234,6 +242,8 @@ class Budget:
     def exhausted(self, now: float, amount: int = 1) -> tuple[float, str] | None:
         """Whether a quota (daily, monthly) has no room for so much: until when, and one phrase. None where there is room, and for
         what would never fit."""
+        if self._day.limit is None and self._month.limit is None:
+            return None  # as for most
         if (most := self.most) is not None and amount > most:
             return None
         now = self._tick(now)

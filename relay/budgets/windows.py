@@ -31,7 +31,7 @@ _FALL = 0.9  # of what was seen: the pace after a throttling
 _CAREFUL = 20.0  # seconds until it is as fast again as it was seen to be
 _DOUBLE = 3.0  # seconds in which it doubles from then on
 _HORIZONS = (1.0, 2.0, 5.0, LEARNED)  # seconds over which it is seen how fast the provider took mail
-_TELLING = 3.0  # a second: slower traffic does not tell how fast the provider is
+_TELLING = 5.0  # a second: slower traffic does not tell how fast the provider is
 
 
 @dataclass(slots=True, eq=False)
@@ -77,12 +77,16 @@ class Window:
 
     def move(self, since: float, at: float, amount: int) -> None:
         """What was said to leave at `since` leaves at `at`."""
+        self.drop(since, amount)
+        self.add(at, amount)
+
+    def drop(self, since: float, amount: int) -> None:
+        """What was said to leave at `since` did not."""
         for slot in reversed(self._slots):
             if slot.first <= since and slot.amount >= amount:
                 slot.amount -= amount
                 self.used -= amount
                 break
-        self.add(at, amount)
 
     def shift(self, by: float) -> None:
         """Other times for what left."""
@@ -224,7 +228,7 @@ class Learned:
         passed = max(now - self.since, 0.0)
         if passed < _CAREFUL:
             return (_FALL + (1 - _FALL) * passed / _CAREFUL) * self.seen
-        return self.seen * 2 ** ((passed - _CAREFUL) / _DOUBLE)
+        return self.seen * 2 ** min((passed - _CAREFUL) / _DOUBLE, 64.0)  # that is no limit any more
 
     def bounds(self, now: float) -> tuple[float, float]:
         """The least and the most that the provider takes, if it refuses something now. It took what was seen if it let the pace come

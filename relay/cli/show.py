@@ -222,7 +222,7 @@ def _waiting(recipient: Json, paint: Paint) -> Iterator[str]:
     facts = [f"to {address(recipient['address'])}", paint(recipient["state"])] if recipient["state"] != "queued" else []
     facts = facts or [f"to {address(recipient['address'])}"]
     if recipient["attempts"]:
-        facts.append(f"{recipient['attempts']} attempt{'s' if recipient['attempts'] > 1 else ''} by {recipient['provider']}")
+        facts.append(_attempts(recipient["attempts"], recipient["provider"]))
     if recipient["attempts"] and recipient["next_attempt"]:
         facts.append(f"next {local(recipient['next_attempt'])}")
     yield "    " + ", ".join(facts)
@@ -230,6 +230,10 @@ def _waiting(recipient: Json, paint: Paint) -> Iterator[str]:
         yield f"        {_why(recipient)}"
     if recipient["maybe_relayed"]:
         yield "        may have been delivered already"
+
+
+def _attempts(count: int, last: str) -> str:
+    return f"{count} attempts, the last by {last}" if count > 1 else f"{count} attempt by {last}"
 
 
 def _why(recipient: Json) -> str:

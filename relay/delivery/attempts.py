@@ -88,6 +88,10 @@ class Attempts:
                 silent = any(outcome.verdict is Verdict.UNKNOWN for outcome in outcomes.values())
                 message = going[0].job.queue_id if silent else rider.job.queue_id  # a request that nobody answered is one finding
                 found[rider] = self._known(rider, leaves.pop(rider), outcomes, corrupt, name, lane, message)
+            heard = [outcome for outcomes, _ in answers for outcome in outcomes.values()]
+            self._slow_down(name, lane, turn, heard)
+            if heard and all(outcome.own and outcome.verdict is Verdict.PAUSE for outcome in heard):
+                lane.gate.unsent(turn)  # nobody was reached: a provider that is down is found out at once, whatever its budget
         except BaseException:
             for leave in leaves.values():
                 self._standing.abandon(leave)
@@ -137,16 +141,22 @@ class Attempts:
             changes = self._standing.settle(leave, outcomes.values(), self._clock(), message)
             if any(change.paused and not change.pause.identity for change in changes):
                 lane.gate.shut()  # who stands there chooses again
-            for outcome in outcomes.values():
-                if outcome.verdict is Verdict.THROTTLE and not outcome.own:
-                    lane.budget.throttled(self._clock(), outcome.retry_after)
-                    break
         refusal = _cannot_carry(outcomes.values())
         if refusal:
             self._remember(rider.job.queue_id, tuple(outcomes), name, refusal)
             outcomes = {address: _for_the_next(outcome) for address, outcome in outcomes.items()}
         assert rider.group.begun is not None
         return Made(rider.group.begun, outcomes, changes, refusal is not None, corrupt)
+
+    def _slow_down(self, name: str, lane: Lane, turn: Pass, outcomes: Iterable[Outcome]) -> None:
+        """Where the provider refused a request because it is too fast, its budget learns from it."""
+        refusal = next((outcome for outcome in outcomes if outcome.verdict is Verdict.THROTTLE and not outcome.own), None)
+        if refusal is None or lane.retired:
+            return
+        now = self._clock()
+        pause = self._standing.blocked(name, now)
+        refused = turn.take.begun if turn.take else 1
+        lane.budget.throttled(now, refusal.retry_after, resumes=pause.until if pause and pause.quiet else now, refused=refused)
 
     def _remember(self, queue_id: str, addresses: Sequence[str], name: str, refusal: CannotCarry) -> None:
         """What was found out by asking need not be asked again: the next claim passes this provider by."""

@@ -179,8 +179,8 @@ class Carrier:
         if group.pinned:
             name = group.order[0]
             return (
-                f"may have been delivered by {name}, which is not configured any more: configure {name} until it is sent, delete it, or: "
-                f"relay queue reroute --id {group.entry.queue_id} --via PROVIDER --even-if-maybe-sent"
+                f"may have been delivered by {name}, which is not configured any more: configure {name} again, or: relay queue reroute "
+                f"{group.entry.queue_id} --via PROVIDER --even-if-maybe-sent; then: relay queue release {group.entry.queue_id}"
             )
         return f"none of its providers is configured any more: {', '.join(group.order)}"
 
@@ -339,7 +339,7 @@ class Carrier:
         rules = self._settings.rewriting
         sender = entry.envelope.reverse_path
         edits = rules.edits(entry.header, entry.edits, sender)
-        envelope = replace(entry.envelope, reverse_path=rules.reverse_path(sender))
+        envelope = replace(entry.envelope, reverse_path=rules.reverse_path(sender)) if rules.rules else entry.envelope
         recipients = tuple(state.recipient for state in group.states)
         if group.route.guard:
             edits = rewriting.guarded(entry.header, edits)

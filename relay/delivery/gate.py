@@ -115,6 +115,12 @@ class Gate:
         if pass_.take is not None:
             pass_.take.budget.leaves(pass_.take, self._now(), late)
 
+    def unsent(self, pass_: Pass) -> None:
+        """What was begun last did not leave: there was no connection."""
+        if self.budget is not None and pass_.take is not None:
+            self.budget.unsent(pass_.take)
+            self.look()
+
     def more(self, pass_: Pass, most: int) -> int:
         """Take up to `most` more at once, of what the budget has now; returns how much. It counts for the flow's share."""
         if pass_.take is None:

@@ -82,6 +82,7 @@ class Filter:
     state: str = ""  # active | deferred | hold | corrupt | finished, or "" for all that is not finished
     older: float | None = None
     now: float = 0.0
+    notices: bool = True  # notices of ours among them
 
 
 Verb = Literal["hold", "release", "retry", "reroute", "bounce", "delete"]

@@ -35,6 +35,8 @@ def where(what: Filter, now: float) -> Where:
         low, high = ids.prefix_range(what.queue_id) or (1, 0)
         conditions.append("e.id BETWEEN ? AND ?")
         values += [low, high]
+    if not what.notices:
+        conditions.append("NOT e.bounce")
     if what.sender == NULL_PATH:
         conditions.append("e.sender = ''")
     for column, pattern in (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -158,8 +158,17 @@ class Reader:
 
     def history(self, queue_id: str) -> Sequence[Step]:
         """Every outcome of an entry, in order of time."""
-        found = self._all(f"SELECT {rows.STEP} FROM step WHERE entry = ? ORDER BY time, id", (ids.number(queue_id),))
-        return [rows.step(row) for row in found]
+        return self.histories([queue_id])[queue_id]
+
+    def histories(self, queue_ids: Sequence[str]) -> Mapping[str, Sequence[Step]]:
+        """The same of several entries."""
+        numbers = {queue_id: ids.number(queue_id) for queue_id in queue_ids}
+        steps: dict[int, list[Step]] = {number: [] for number in numbers.values()}
+        for some in _pages([*steps]):
+            marks = ",".join("?" * len(some))
+            for row in self._all(f"SELECT {rows.STEP} FROM step WHERE entry IN ({marks}) ORDER BY time, id", some):
+                steps[row[0]].append(rows.step(row))
+        return {queue_id: steps[number] for queue_id, number in numbers.items()}
 
     def corrupt(self) -> Sequence[tuple[str, str]]:
         """(queue id, why) of the entries set aside."""
@@ -276,3 +285,8 @@ class Reader:
         """Those of `numbers` whose entry has no file: left over from a crash."""
         named = {number for number in numbers if self._all(f"SELECT 1 FROM entry WHERE id = ? AND body = {rows.IN_FILE}", (number,))}
         return [number for number in numbers if number not in named]
+
+
+def _pages(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), _PAGE):
+        yield numbers[start : start + _PAGE]

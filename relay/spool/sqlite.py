@@ -71,6 +71,7 @@ class SqliteSpool:
         self._wake: Callable[[], None] = lambda: None
         self._health = Health(ok=False, full=False, why="the spool is not open", free=0)
         self._reserving = False
+        self._histories: tuple[dict[str, None], asyncio.Future[Mapping[str, Sequence[Step]]]] | None = None
 
     async def open(self) -> None:
         """Take the directory. Raises SpoolBusy naming the pid that holds it, or SpoolError with the mend."""
@@ -319,8 +320,32 @@ class SqliteSpool:
         return await self._read(lambda reader: reader.search(term, limit))
 
     async def history(self, queue_id: str) -> Sequence[Step]:
-        """Every outcome of an entry."""
-        return await self._read(lambda reader: reader.history(queue_id))
+        """Every outcome of an entry. What one turn of the event loop asks for is read at once."""
+        if self._histories is None:
+            self._histories = ({}, asyncio.get_running_loop().create_future())
+            asyncio.get_running_loop().call_soon(self._read_histories)
+        wanted, found = self._histories
+        wanted[queue_id] = None
+        return (await asyncio.shield(found))[queue_id]
+
+    def _read_histories(self) -> None:
+        assert self._histories is not None
+        (wanted, found), self._histories = self._histories, None
+
+        def read(reading: asyncio.Future[Mapping[str, Sequence[Step]]]) -> None:
+            if reading.cancelled():
+                found.cancel()
+            elif error := reading.exception():
+                found.set_exception(error)
+            else:
+                found.set_result(reading.result())
+
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._reading, lambda: self._reader.histories([*wanted]))
+        except RuntimeError as error:  # the spool was closed
+            found.set_exception(database.spool_error(error))
+        else:
+            reading.add_done_callback(read)
 
     async def count(self, what: Filter) -> int:
         """How many recipients a filter means."""

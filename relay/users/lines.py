@@ -22,6 +22,7 @@ SCHEME = "{SCRYPT}"
 _ACCESS_KEY = re.compile(r"A[KS]IA[A-Z0-9]{12,}")  # of AWS, which calls it an identifier and no secret
 _PLAIN_TOKEN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{24,}", re.I)  # Postmark's, Mailtrap's
 _MIXED_TOKEN = re.compile(r"(?=[^0-9]*(?:[0-9]+[A-Za-z][^0-9]*){3})[A-Za-z0-9+/=_-]{20,}")  # letters and digits through each other
+_PARTED_TOKEN = re.compile(r"SG\.[\w-]{16,}\.[\w-]{16,}", re.ASCII)  # SendGrid's, given for a name
 _HASH = re.compile(r"ln=([0-9]{1,2}),r=([0-9]{1,2}),p=([0-9]{1,2})\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{43})")
 
 
@@ -89,7 +90,7 @@ def shown(name: str) -> str:
 
 def is_token(name: str) -> bool:
     """Whether the name looks like a secret of a provider's, which nobody may see."""
-    return not is_access_key(name) and bool(_PLAIN_TOKEN.fullmatch(name) or _MIXED_TOKEN.fullmatch(name))
+    return not is_access_key(name) and any(form.fullmatch(name) for form in (_PLAIN_TOKEN, _MIXED_TOKEN, _PARTED_TOKEN))
 
 
 def is_access_key(name: str) -> bool:

@@ -30,7 +30,15 @@ LISTENERS = ("local", "lan", "app")  # lan obeys no control headers, app wants a
 USERS, PASSWORD = ("app1", "apikey"), "not-a-real-password"
 QA = "qa@example.com"
 PEOPLE = (
-    *("ann@example.com", "Bob@Example.NET", "carol@sub.example.com", "dave@notexample.com", '"u 2"@example.org', "postmaster"),
+    *(
+        "ann@example.com",
+        "Bob@Example.NET",
+        "carol@sub.example.com",
+        "dave@notexample.com",
+        '"u 2"@example.org',
+        '"u1"@example.net',
+        "postmaster",
+    ),
     *(f"u{number}@example.net" for number in range(6)),
 )
 SENDERS = ("", "app@example.com", "Shop@shop.example.com", "root@web1.example.com", "news@example.org")

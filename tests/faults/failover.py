@@ -3,12 +3,15 @@
     python -m tests.faults.failover                          every trouble, by SMTP and two APIs; probes come when they come
     python -m tests.faults.failover --hurry                  the same with `relay queue retry` after the trouble
     python -m tests.faults.failover --by smtp --only killed --seed 7
+    python -m tests.faults.failover --only killed --process  the first provider is a process, ended by SIGKILL
+    python -m tests.faults.failover --only killed --batches  many messages in a request
 
 Each message has an id of its own and is handed in once. Both providers note every message that reached them whole and that they
 did not refuse. Printed for each trouble: mails handed in, taken by each provider, taken twice, seconds from the first failure to
 the first mail taken by the second provider, seconds from the end of the trouble until the first provider takes mail again, and
-the log's lines on the change. Ends with 0 when the books are as they must be: nothing is lost; what is taken twice was taken
-twice by the same provider, which did not answer the first time, and was announced; what may not move did not.
+the log's lines on the change. Ends with 0 when the books are as they must be: nothing is lost; nothing is taken by both providers;
+what is taken twice was taken by the same provider, which did not answer the first time, and was announced; what may not move
+did not.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.e2e.processes import Daemon, Host, host
-from tests.faults.troubles import KINDS, SMALL, TROUBLES, ByApi, BySmtp, Noted, Side, Trouble
+from tests.faults.troubles import KINDS, SMALL, TROUBLES, ByApi, ByProcess, BySmtp, Noted, Side, Trouble
 
 PATIENCE = "1s"
 LIMIT = 90.0  # seconds until something awaited counts as never happening
@@ -64,6 +67,11 @@ class Result:
         return {name: times for name, times in found.items() if len(times) > 1}
 
     @property
+    def across(self) -> set[str]:
+        """What both providers took."""
+        return self.by("a") & self.by("b")
+
+    @property
     def unexplained(self) -> set[str]:
         """Taken more than once in a way that must not be."""
         return {
@@ -81,6 +89,8 @@ class Result:
         found = {
             f"{len(self.acked - self.by('a') - by_b)} mails lost": bool(self.acked - self.by("a") - by_b),
             f"{len(self.unexplained)} mails doubled: {sorted(self.unexplained)[:5]}": bool(self.unexplained),
+            f"{len(self.across)} mails doubled across providers": bool(self.across),
+            f"{len(self.doubled)} mails doubled though each was answered": bool(self.doubled and not self.trouble.doubles),
             f"{self.left} mails still in the queue": bool(self.left),
             "nothing went to the second provider": moves is True and not by_b,
             f"{len(by_b)} mails went to the second provider that must stay": moves is False and bool(by_b),
@@ -95,7 +105,8 @@ class Result:
         switch, back = (", ".join(f"{seconds:.2f}" for seconds in times) or "-" for times in (self.switch, self.back))
         head = (
             f"{self.trouble.name} ({self.kind}): mails={len(self.acked)} by_a={len(self.by('a'))} by_b={len(self.by('b'))} "
-            f"doubled={len(self.doubled)} announced={len(self.doubled.keys() - self.unexplained)} switch_s={switch} back_s={back} "
+            f"lost={len(self.acked - self.by('a') - self.by('b'))} across={len(self.across)} doubled={len(self.doubled)} "
+            f"announced={len(self.doubled.keys() - self.unexplained)} switch_s={switch} back_s={back} "
             f"{'; '.join(self.problems) or 'ok'}"
         )
         return "\n".join([head, *(f"    {line}" for line in self.lines)])
@@ -213,7 +224,10 @@ async def _client(port: int, names: Sequence[str], size: int, acked: set[str]) -
     assert (await ask(b"")).startswith(b"220 ")
     await ask(b"EHLO client.example\r\n")
     for name in names:
-        head = f"From: app@client.example\r\nTo: user@sink.example\r\nSubject: {name}\r\nMessage-ID: <{name}@client.example>\r\n\r\n"
+        head = (
+            f"From: app@client.example\r\nTo: user@sink.example\r\nSubject: {name}\r\n"
+            f"Message-ID: <{name}@client.example>\r\nX-Fault-Id: {name}\r\n\r\n"
+        )
         for line in (b"MAIL FROM:<app@client.example>\r\n", b"RCPT TO:<user@sink.example>\r\n", b"DATA\r\n"):
             await ask(line)
         said = await ask(head.encode() + (b"x" * 70 + b"\r\n") * (size // 72) + b".\r\n")
@@ -223,21 +237,36 @@ async def _client(port: int, names: Sequence[str], size: int, acked: set[str]) -
 
 
 @contextlib.asynccontextmanager
-async def _sides(kind: str) -> AsyncIterator[tuple[Side, Side]]:
-    """Two providers of a kind, that note in one list."""
+async def _sides(kind: str, gap: bool, batches: bool, file: Path | None) -> AsyncIterator[tuple[Side, Side]]:
+    """Two providers of a kind, that note in one list; the first in a process of its own where there is a file for its notes."""
     noted: list[Noted] = []
-    a, b = (BySmtp(name, noted) if kind == "smtp" else ByApi(name, noted, kind) for name in "ab")
-    async with b.server:
-        await a.server.__aenter__()
-        try:
-            yield a, b
-        finally:
-            await a.server.__aexit__()
+    gaps = {"a": gap, "b": False}
+    sides: list[Side] = [
+        BySmtp(name, noted, gaps[name]) if kind == "smtp" else ByApi(name, noted, gaps[name], kind, batches) for name in gaps
+    ]
+    if file:
+        sides[0] = ByProcess("a", noted, gap, kind, batches, file)
+    async with contextlib.AsyncExitStack() as stack:
+        for side in sides:
+            await side.begin()
+            stack.push_async_callback(side.end)
+        yield sides[0], sides[1]
 
 
-async def run(directory: Path, trouble: Trouble, kind: str, *, hurry: bool = False, seed: int = 1, kills: int = 3) -> Result:
+async def run(
+    directory: Path,
+    trouble: Trouble,
+    kind: str,
+    *,
+    hurry: bool = False,
+    seed: int = 1,
+    kills: int = 3,
+    batches: bool = False,
+    process: bool = False,
+) -> Result:
     """One trouble of one kind of provider, with a daemon of its own in an empty directory."""
-    async with _sides(kind) as (a, b), host(directory) as here:
+    file = directory / "taken" if process else None
+    async with _sides(kind, trouble.gap, batches, file) as (a, b), host(directory) as here:
         here.configure(f"{{a: {a.config}, b: {b.config}}}", f"routes: [{{name: default, via: [a, b], patience: {PATIENCE}}}]\n")
         here.config.write_text(here.config.read_text().replace("min_free: 1MB,", "min_free: 1MB, retry: [1s],"))
         daemon = await here.serve()
@@ -255,12 +284,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--hurry", action="store_true", help="relay queue retry after the trouble, instead of waiting for a probe")
+    parser.add_argument("--batches", action="store_true", help="many messages in a request, where the API takes them")
+    parser.add_argument("--process", action="store_true", help="the first provider is a process (killed; smtp, mailtrap)")
     options = parser.parse_args()
     wrong = 0
-    for name, kind in itertools.product(options.only or TROUBLES, options.by or KINDS):
+    kinds = options.by or (("smtp", "mailtrap") if options.process else KINDS)
+    troubles = options.only or [name for name, trouble in TROUBLES.items() if trouble.kills or not options.process]
+    for name, kind in itertools.product(troubles, kinds):
         with tempfile.TemporaryDirectory() as directory:
-            found = run(Path(directory), TROUBLES[name], kind, hurry=options.hurry, seed=options.seed, kills=options.kills)
-            result = asyncio.run(found)
+            how = {"batches": options.batches, "process": options.process, "hurry": options.hurry}
+            result = asyncio.run(run(Path(directory), TROUBLES[name], kind, seed=options.seed, kills=options.kills, **how))
         print(result, flush=True)
         wrong += bool(result.problems)
     return 1 if wrong else 0

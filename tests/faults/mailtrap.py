@@ -61,7 +61,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, file
             lengths = [field.partition(":")[2] for field in fields if field.lower().startswith("content-length:")]
             body = await reader.readexactly(int(lengths[0]))
             text = answer(first.split()[1], body, file)
-            await asyncio.sleep(random.uniform(0, delay))  # the gap in which a kill leaves the outcome unknown
+            if delay:
+                await asyncio.sleep(random.uniform(0, delay))  # the gap in which a kill leaves the outcome unknown
             writer.write(text)
             await writer.drain()
     except (OSError, asyncio.IncompleteReadError):

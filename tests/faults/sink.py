@@ -61,7 +61,8 @@ async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, file:
     await writer.drain()
     data = await reader.readuntil(b"\r\n.\r\n")
     os.write(file, line_about(data[:-3].replace(b"\r\n..", b"\r\n.")))
-    await asyncio.sleep(random.uniform(0, delay))  # the gap in which a kill leaves the outcome unknown
+    if delay:
+        await asyncio.sleep(random.uniform(0, delay))  # the gap in which a kill leaves the outcome unknown
     writer.write(b"250 2.0.0 taken\r\n")
     await writer.drain()
 

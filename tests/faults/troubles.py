@@ -1,14 +1,21 @@
-"""What can go wrong with a provider, and providers to which it happens: real local servers that note what they take."""
+"""What can go wrong with a provider, and providers to which it happens: real local servers that note what they take.
+
+A provider dies in one of two manners. Where there is no `gap`, it notes a mail in the moment in which it answers: what it took was
+answered. With a `gap` (the worst case) it notes the mail first, and may die before it answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests import apis
 from tests.servers import Act, Answer, HttpServer, Request, Response, SmtpServer, Trickle
@@ -35,8 +42,14 @@ class Trouble:
     takes: bool = False
     poison: str = ""
     kills: bool = False
+    gap: bool = False
     size: int = SMALL
     count: int = 150
+
+    @property
+    def doubles(self) -> bool:
+        """Whether the provider takes mail and does not say so: then it gets that mail twice."""
+        return self.gap or self.takes
 
 
 def _said(status: int, body: object, **fields: str) -> Response:
@@ -53,6 +66,7 @@ TROUBLES: Mapping[str, Trouble] = {
     one.name: one
     for one in (
         Trouble("killed", kills=True, moves=YES),
+        Trouble("killed before it answers", kills=True, gap=True, moves=YES),
         # An API that is silent after it got the whole request may have taken it: that mail stays.
         Trouble(
             "hanging",
@@ -118,18 +132,22 @@ class Noted:
 class Side(ABC):
     """One provider: a local server, the trouble it is in, and what it took."""
 
-    def __init__(self, name: str, noted: list[Noted]) -> None:
+    def __init__(self, name: str, noted: list[Noted], gap: bool) -> None:
         self.name = name
         self.noted = noted
+        self.gap = gap
         self.trouble: Trouble | None = None
         self.failures = 0
         self.first_failure = 0.0
         self.news = asyncio.Event()
 
-    @property
     @abstractmethod
-    def server(self) -> SmtpServer | HttpServer:
-        """The server."""
+    async def begin(self) -> None:
+        """Listen, on the same port each time."""
+
+    @abstractmethod
+    async def end(self) -> None:
+        """Listen no more; what is under way is cut off."""
 
     @property
     @abstractmethod
@@ -141,14 +159,14 @@ class Side(ABC):
         self.failures, self.first_failure = 0, 0.0
         self.trouble = trouble
         if trouble.kills:
-            await self.server.__aexit__()
+            await self.end()
             self.failed()
 
     async def mend(self) -> None:
         """Out of it, on the same port."""
         trouble, self.trouble = self.trouble, None
         if trouble and trouble.kills:
-            await self.server.__aenter__()
+            await self.begin()
 
     def failed(self) -> None:
         """A message, a connection or the whole provider failed."""
@@ -166,13 +184,30 @@ class Side(ABC):
         return self.trouble is not None and (not self.trouble.poison or self.trouble.poison == name)
 
 
-class BySmtp(Side):
+class Local(Side):
+    """A server in this process."""
+
+    @property
+    @abstractmethod
+    def server(self) -> SmtpServer | HttpServer:
+        """The server."""
+
+    async def begin(self) -> None:
+        """Listen."""
+        await self.server.__aenter__()
+
+    async def end(self) -> None:
+        """Cut every connection."""
+        await self.server.__aexit__()
+
+
+class BySmtp(Local):
     """A smarthost."""
 
     _USUAL: Mapping[str, str] = {"greeting": "220 sink.example ESMTP", "mail": "250 2.1.0 ok", "data": "354 go ahead"}
 
-    def __init__(self, name: str, noted: list[Noted]) -> None:
-        super().__init__(name, noted)
+    def __init__(self, name: str, noted: list[Noted], gap: bool) -> None:
+        super().__init__(name, noted, gap)
         self._server = SmtpServer({stage: self._stage(stage) for stage in ("greeting", "mail", "data", "dot")})
 
     @property
@@ -197,16 +232,18 @@ class BySmtp(Side):
         if answer is not None:
             self.failed()
             return answer
-        # A gap in which a kill leaves the outcome unknown.
-        return Trickle(b"250 2.0.0 taken\r\n", 0.001) if stage == "dot" else self._USUAL[stage]
+        if stage == "dot":
+            return Trickle(b"250 2.0.0 taken\r\n", 0.001) if self.gap else "250 2.0.0 taken"
+        return self._USUAL[stage]
 
 
-class ByApi(Side):
+class ByApi(Local):
     """An account with an API."""
 
-    def __init__(self, name: str, noted: list[Noted], kind: str) -> None:
-        super().__init__(name, noted)
+    def __init__(self, name: str, noted: list[Noted], gap: bool, kind: str, batches: bool) -> None:
+        super().__init__(name, noted, gap)
         self._kind = kind
+        self._batches = batches
         self._account: apis.Account = apis.Postmark(TOKEN) if kind == "postmark" else apis.Mailtrap(TOKEN)
         self._server = HttpServer(self._answer)
 
@@ -217,8 +254,8 @@ class ByApi(Side):
 
     @property
     def config(self) -> str:
-        """One message in a request, so that what becomes of each is told by itself."""
-        return f'{{type: {self._kind}, mode: api, token: {TOKEN}, base_url: "{self._server.url}", batch: {{max: 1}}, timeout: {TIMEOUT}}}'
+        """Without batches one message in a request, so that what becomes of each is told by itself."""
+        return _account(self._kind, self._server.url, self._batches)
 
     async def fall(self, trouble: Trouble) -> None:
         """A cut in the midst of a request is the server's own affair."""
@@ -233,13 +270,79 @@ class ByApi(Side):
         await super().mend()
 
     def _answer(self, request: Request) -> Answer | Response:
+        self._account.taken.clear()
         said = self._account(request)
-        taken = self._account.taken.pop()
-        answer = self.trouble.api.get(self._kind) if self.trouble and self.troubled(taken.subject) else None
+        troubled = any(self.troubled(taken.subject) for taken in self._account.taken)
+        answer = self.trouble.api.get(self._kind) if self.trouble and troubled else None
         if answer is None or (self.trouble and self.trouble.takes):
-            self.take(taken.subject, taken.queue_id)
+            for taken in self._account.taken:
+                self.take(taken.subject, taken.queue_id)
         if answer is not None:
             self.failed()
             return answer
         assert isinstance(said, Response)
-        return Trickle(said.encode(), 0.0001)
+        if not self.gap:
+            return said
+        return Trickle(said.encode(), 0.0)  # other tasks run after each octet, and one of them kills
+
+
+class ByProcess(Side):
+    """A provider in a process of its own, that is ended by SIGKILL: by SMTP, or as Mailtrap's API."""
+
+    def __init__(self, name: str, noted: list[Noted], gap: bool, kind: str, batches: bool, file: Path) -> None:
+        super().__init__(name, noted, gap)
+        self._kind = kind
+        self._batches = batches
+        self._file = file
+        self._read = 0
+        self._port = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        file.touch()
+
+    @property
+    def config(self) -> str:
+        """As its kind is."""
+        if self._kind == "smtp":
+            return f"{{type: smtp, host: 127.0.0.1, port: {self._port}, tls: none, timeout: {TIMEOUT}}}"
+        return _account(self._kind, f"http://127.0.0.1:{self._port}", self._batches)
+
+    async def begin(self) -> None:
+        """Start the process."""
+        module = {"smtp": "tests.faults.sink", "mailtrap": "tests.faults.mailtrap"}[self._kind]
+        arguments = ("-m", module, str(self._file), "0.03" if self.gap else "0", str(self._port))
+        self._process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+        assert self._process.stdout
+        self._port = int(await self._process.stdout.readline())
+        self._reader = asyncio.create_task(self._follow())
+
+    async def end(self) -> None:
+        """SIGKILL."""
+        if self._process and self._reader:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+            self._reader.cancel()
+            self._look()
+
+    async def _follow(self) -> None:
+        while True:
+            self._look()
+            await asyncio.sleep(0.01)
+
+    def _look(self) -> None:
+        """Take over what the process noted."""
+        with self._file.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.decode().splitlines():
+            name, queue_id, _ = line.split()
+            self.take(name, queue_id)
+
+
+def _account(kind: str, url: str, batches: bool) -> str:
+    """An API's provider in relay.yaml."""
+    batch = "" if batches else " batch: {max: 1},"
+    return f'{{type: {kind}, mode: api, token: {TOKEN}, base_url: "{url}",{batch} timeout: {TIMEOUT}}}'

@@ -35,7 +35,7 @@ def listing(options: Options) -> int:
         return exits.OK
     common.lines(show.queue(shown, time.time(), common.paint(), _meant(parser.filters(options))))
     if next(found, None) is not None:
-        print(f"the first {len(shown)} entries; for more: --limit N, or --json for all")
+        print(f"the first {len(shown)} entr{'y' if len(shown) == 1 else 'ies'}; for more: --limit N, or --json for all")
     return exits.OK
 
 
@@ -69,10 +69,14 @@ def retry(options: Options) -> int:
     chosen = _chosen(options)
     admin = common.admin(options)
     done = _changed(admin, "retry", chosen)
-    held = sum(_number(admin.post("/api/v1/queue/release", {**values, "dry_run": True})) for values in _held(chosen))
-    those = f"; {held} {'is' if held == 1 else 'are'} held: {_typed('release', options)}" if held else ""
-    done.tell(those)
+    done.tell(_still_held(admin, options))
     return exits.OK
+
+
+def _still_held(admin: door.Admin, options: Options) -> str:
+    """How many of those that were named are held, and what releases them."""
+    held = sum(_number(admin.post("/api/v1/queue/release", {**values, "dry_run": True})) for values in _held(_chosen(options)))
+    return f"; {held:,} {'is' if held == 1 else 'are'} held: {_typed('release', options)}" if held else ""
 
 
 def hold(options: Options) -> int:
@@ -128,7 +132,8 @@ def _after_asking(options: Options, verb: str, question: str, more: Mapping[str,
         question += f" What goes to {' or '.join(nobody)} is delivered to nobody."
     if count and not options.yes:
         _ask(f"{verb} {question.replace('{}', _recipients(count), 1)} [y/N] ")
-    _changed(admin, verb, chosen).tell()
+    held = _still_held(admin, options) if verb == "reroute" else ""  # a new way is no release
+    _changed(admin, verb, chosen).tell(held)
     return exits.OK
 
 
