@@ -41,7 +41,7 @@ from relay.transports.base import Transport
 
 GRACE = 30.0  # seconds that sessions and attempts under way are given at the end
 PROBE = 5.0  # seconds between two looks at the disk, and at certificates and users files
-SWITCH = 0.0005  # seconds after which the spool's writer hands the interpreter back to the event loop, where clients wait
+SWITCH = 0.001  # seconds after which the spool's writer hands the interpreter back to the event loop, where clients wait
 PURGE = 600.0  # seconds between two rounds of forgetting history and bodies
 _NOBODY = "00000000000000"  # a queue id that is never given out
 

@@ -137,7 +137,7 @@ class Run:
                 await self._until(partial(self._has_taken, during, taken))
             await self._a.fall(self._trouble)
             await load
-            await self._suffered()
+            await self._suffered(port, during)
             self._switched()
             await self._a.mend()
             await self._back(port, f"after{number or ''}", time.monotonic())
@@ -151,8 +151,16 @@ class Run:
         """Whether the first provider took so many whose ids begin so."""
         return count <= sum(name.startswith(prefix) for name in self.result.by("a"))
 
-    async def _suffered(self) -> None:
-        """Until the trouble has shown: mail has moved, or, where it may not, has failed more than once."""
+    async def _suffered(self, port: int, during: str) -> None:
+        """Until the trouble has shown: mail has moved, or, where it may not, has failed more than once. A provider that is killed may
+        have got all there was, in one request that it did not answer: then there is new mail now and then."""
+        for number in itertools.count() if self._trouble.kills else ():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._until(lambda: any(one.when > self._a.first_failure for one in self.result.noted if one.provider == "b"))
+                return
+            assert number < LIMIT, "nothing goes to the second provider"
+            await self._load(port, f"{during}-more-{number}", 1, SMALL)
         if self._trouble.moves[self.result.kind] and not self._trouble.poison:
             await self._until(lambda: any(one.when > self._a.first_failure for one in self.result.noted if one.provider == "b"))
         elif self._trouble.poison:
