@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relay import schedule
 from relay.model import Outcome, Verdict
@@ -24,6 +24,8 @@ REMIND = 30.0
 """Seconds after which another waiting message is called as a probe when the last one called never came."""
 _LONGEST = schedule.LONGEST_RETRY_AFTER * (1 + schedule.JITTER)
 _MESSAGE = "message="
+_SILENT = "it takes messages and does not answer: look at the provider's status page, and whether timeout is long enough"
+_OURSELVES = "relay"  # who speaks in an outcome that is no fault of the remote
 
 
 @dataclass(slots=True)
@@ -107,8 +109,8 @@ def _by_key(provider: str, outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
             found.setdefault(key(provider), outcome)
         elif outcome.verdict is Verdict.CONFIG:
             found.setdefault(key(provider, outcome.identity), outcome)
-        elif outcome.verdict is Verdict.UNKNOWN and not outcome.own:
-            silent = outcome
+        elif outcome.verdict is Verdict.UNKNOWN and outcome.remote != _OURSELVES:
+            silent = outcome if outcome.mend else replace(outcome, mend=_SILENT)
     if silent and not found:
         found[key(provider)] = silent
     return found

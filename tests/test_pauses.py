@@ -9,7 +9,7 @@ from relay.pauses import REMIND, Change, Standing, key, of_message
 PAUSE = Outcome(Verdict.PAUSE, "4.7.8", "535 no", "remote", mend="mend the key")
 THROTTLE = Outcome(Verdict.THROTTLE, "4.7.28", "429 slow", "remote", retry_after=7.0)
 CONFIG = Outcome(Verdict.CONFIG, "4.7.1", "not verified", "remote", identity="domain=example.com")
-SILENT = Outcome(Verdict.UNKNOWN, "4.4.2", "no answer", "remote")
+SILENT = Outcome(Verdict.UNKNOWN, "4.4.2", "no answer", "remote", own=True)
 OK = Outcome(Verdict.OK, "2.0.0", "250 Ok", "remote")
 RETRY = Outcome(Verdict.RETRY, "4.3.0", "451 later", "remote")
 WHO = ["domain=example.com"]
@@ -256,7 +256,7 @@ def test_requests_without_an_answer_pause_the_provider_for_what_was_not_handed_o
 def test_our_own_bug_says_nothing_about_the_provider() -> None:
     """An unknown outcome of our own making is no finding."""
     it = standing()
-    ours = replace(SILENT, own=True)
+    ours = replace(SILENT, remote="relay", own=True)
     attempt(it, ours, 100.0)
     assert [] == attempt(it, ours, 101.0, message="N")
 
