@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from relay.delivery.loop import ProviderStatus
+from relay.delivery.status import ProviderStatus
 from relay.directives import DIALECTS
 from relay.model import Client, Envelope, Facts, Recipient, State, Verdict
 from relay.transports import presets

@@ -652,7 +652,7 @@ async def test_an_error_of_the_disk_is_trouble_until_a_test_write_works(spool: S
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr(spool._bodies, "create", refuse)
+        broken.setattr(spool._disk.bodies, "create", refuse)
         with pytest.raises(SpoolError, match="Input/output error"):
             await accept(spool, body=LARGE_BODY)
         assert (False, False) == (spool.health().ok, spool.health().full)
@@ -682,10 +682,10 @@ async def test_a_sync_that_fails_on_a_body_file_is_not_answered_as_stored(spool:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr(spool._bodies, "sync", refuse)
+        broken.setattr(spool._disk.bodies, "sync", refuse)
         with pytest.raises(SpoolError):
             await accept(spool, body=LARGE_BODY)
-    assert ([], []) == (list(await spool.find(Filter(), 10)), list(spool._bodies.names()))
+    assert ([], []) == (list(await spool.find(Filter(), 10)), list(spool._disk.bodies.names()))
 
 
 async def test_cutting_the_wal_leaves_what_was_acknowledged(tmp_path: Path, spool: SqliteSpool) -> None:

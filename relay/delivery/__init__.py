@@ -4,8 +4,9 @@
 `closing` writes outcomes down and finishes entries; `notices` tells senders.
 """
 
-from relay.delivery.loop import Delivery, ProviderStatus
+from relay.delivery.loop import Delivery
 from relay.delivery.settings import DeliverySettings
+from relay.delivery.status import ProviderStatus
 from relay.delivery.trouble import SpoolTrouble
 
 __all__ = ["Delivery", "DeliverySettings", "ProviderStatus", "SpoolTrouble"]

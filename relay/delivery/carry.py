@@ -9,16 +9,16 @@ leaves that a provider's budget does not let go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
-from relay import pauses, rewriting
+from relay import pauses
 from relay.budgets import Allowance
 from relay.delivery.alerts import Alerts, is_alert
 from relay.delivery.attempts import Attempts
 from relay.delivery.closing import OURSELVES, Closing
 from relay.delivery.fleet import Fleet
 from relay.delivery.gate import GateShut, Pass
+from relay.delivery.jobs import job_of
 from relay.delivery.lanes import Group, Lane, Made, Rider, Search
 from relay.delivery.lines import Lines
 from relay.delivery.ramping import Ramping
@@ -26,15 +26,13 @@ from relay.delivery.seats import Seat, Turn
 from relay.delivery.settings import DeliverySettings
 from relay.delivery.shadow import Shadows
 from relay.delivery.telling import Telling
+from relay.delivery.waits import Waits
 from relay.errors import CannotCarry
 from relay.log import Events
 from relay.metrics import Metrics
-from relay.model import Job, Outcome, Recipient, State, Verdict, line_key, line_of
+from relay.model import Job, Outcome, State, Verdict, line_key
 from relay.spool.base import Spool
 from relay.transports.base import Transport
-
-LATE = 3600.0
-"""Seconds that an entry waits for a provider whose trouble began after the entry's time was over."""
 
 
 class Carrier:
@@ -73,6 +71,9 @@ class Carrier:
         self.fleet = Fleet(self._prepared, self._attempt_together, events, clock, steady)
         self.attempts = Attempts(spool=spool, standing=self.standing, may_not_begin=self._may_not_begin, events=events, clock=clock)
         self.lines = Lines(spool=spool, lanes=lambda: self.lanes, insist=closing.insist, due_at=due_at, clock=clock)
+        self.waits = Waits(
+            spool=spool, closing=closing, standing=self.standing, lines=self.lines, settings=settings, free=free, clock=clock
+        )
         self.telling = Telling(
             spool=spool,
             closing=closing,
@@ -101,6 +102,7 @@ class Carrier:
         a changed provider (its pause, what it cannot carry) is known no longer.
         """
         self._settings = settings
+        self.waits.configure(settings)
         self.table += rerouted
         before = set(self.lanes)
         kept = self.fleet.configure(transports, allowances)
@@ -154,14 +156,14 @@ class Carrier:
             if await self._try_provider(group, name, search):
                 return
             if group.table != self.table:
-                await self._choose_again(group, group.addresses)
+                await self.waits.choose_again(group, group.addresses)
                 return
             if len(search.refusals) > before and name != group.order[-1]:
                 self._events.passed_over(entry.queue_id, name, str(search.refusals[-1][1]))
         if search.full:
-            await self._wait(group, line_key(search.full, group.route.name), self._clock())
+            await self.waits.wait(group, line_key(search.full, group.route.name), self._clock())
         elif search.blocked:
-            await self._wait(group, search.blocked.key, search.blocked.since)
+            await self.waits.wait(group, search.blocked.key, search.blocked.since)
         elif group.pinned:
             why = "; ".join(str(refusal) for _, refusal in search.refusals)
             await self._closing.hold(
@@ -205,7 +207,7 @@ class Carrier:
             if name != group.order[-1]:
                 self._events.spilled(group.entry.queue_id, name, group.order[group.order.index(name) + 1], pause.outcome.reply)
             return False
-        await self._wait(group, pause.key, pause.since)  # throttled: what is meant for it waits, it never fails over
+        await self.waits.wait(group, pause.key, pause.since)  # throttled: what is meant for it waits, it never fails over
         return True
 
     async def _cut(self, group: Group, lane: Lane) -> None:
@@ -217,7 +219,7 @@ class Carrier:
             fit = (fit + 1) // 2
         if rest := group.addresses[fit:]:
             group.states = group.states[:fit]
-            await self._choose_again(group, rest)
+            await self.waits.choose_again(group, rest)
 
     async def _mind_the_quota(self, name: str, lane: Lane) -> None:
         """A quota that is used up is waited for as a throttled provider is, in the spool."""
@@ -237,7 +239,7 @@ class Carrier:
                 search.full = search.full or name
                 self._events.spilled(group.entry.queue_id, name, group.order[group.order.index(name) + 1], "its line is full")
                 return False
-            await self._wait(group, line_key(name, group.route.name), self._clock())
+            await self.waits.wait(group, line_key(name, group.route.name), self._clock())
             return True
         try:
             return await self._take(group, name, lane, search)
@@ -261,7 +263,7 @@ class Carrier:
         if heard is Turn.ALONE:
             heard = await self._take_alone(group, name, lane, search)
         if heard is Turn.AGAIN:
-            await self._choose_again(group, group.addresses)
+            await self.waits.choose_again(group, group.addresses)
         return heard is not Turn.PASSED
 
     async def _take_alone(self, group: Group, name: str, lane: Lane, search: Search) -> Turn | None:
@@ -282,13 +284,13 @@ class Carrier:
                 made = await self.attempts.alone(rider, name, lane, turn, first=number == 1)
                 left.difference_update(rider.addresses)
                 if made is None:
-                    await self._choose_again(group, rider.addresses)
+                    await self.waits.choose_again(group, rider.addresses)
                 elif number < len(parts):
                     await self._settle(group, name, made)
         except GateShut:
             if len(left) == len(group.states):
                 return Turn.AGAIN
-            await self._choose_again(group, tuple(left))  # the others have their outcomes
+            await self.waits.choose_again(group, tuple(left))  # the others have their outcomes
             return None
         finally:
             if turn:
@@ -314,7 +316,7 @@ class Carrier:
         group, search = seat.group, seat.search
         if self._may_not_begin(group, lane) or self.standing.blocked(name, self._clock()):
             return Turn.AGAIN
-        job = await self._job(group)
+        job = job_of(group, self._settings.rewriting, await self._spool.message(group.entry.queue_id))
         try:
             parts = await lane.transport.prepare(job)
         except CannotCarry as refusal:
@@ -331,36 +333,6 @@ class Carrier:
     def _may_not_begin(self, group: Group, lane: Lane) -> bool:
         """Whether a drain or a reload came before the attempt."""
         return self.stopping or lane.retired or group.table != self.table
-
-    async def _job(self, group: Group) -> Job:
-        """The group's mail as it is to leave: the sender rewritten, the recipients redirected, where the configuration says so. The
-        stored entry keeps what the app said."""
-        entry = group.entry
-        rules = self._settings.rewriting
-        sender = entry.envelope.reverse_path
-        edits = rules.edits(entry.header, entry.edits, sender)
-        envelope = replace(entry.envelope, reverse_path=rules.reverse_path(sender)) if rules.rules else entry.envelope
-        recipients = tuple(state.recipient for state in group.states)
-        if group.route.guard:
-            edits = rewriting.guarded(entry.header, edits)
-        if group.redirect:
-            edits = rewriting.redirected(entry.header, edits, group.redirect, group.addresses)
-            recipients = (Recipient(group.redirect),)
-            envelope = replace(envelope, recipients=recipients)
-        return Job(
-            queue_id=entry.queue_id,
-            envelope=envelope,
-            recipients=recipients,
-            edits=edits,
-            message=await self._spool.message(entry.queue_id),
-            arrived=entry.arrived,
-            bounce=entry.bounce,
-            listener=entry.client.listener,
-        )
-
-    async def _choose_again(self, group: Group, addresses: Sequence[str]) -> None:
-        await self._spool.postpone(group.entry.queue_id, addresses, self._clock())
-        self._free(group, addresses)
 
     async def _settle(self, group: Group, name: str, made: Made) -> None:
         """Record first; then log, count, tell, bounce and finish."""
@@ -392,36 +364,6 @@ class Carrier:
             await close()
         if made.corrupt:
             raise made.corrupt
-
-    # Without an attempt.
-
-    async def _wait(self, group: Group, key: str, began: float) -> None:
-        """Wait in the spool for what `began` to be in the way then, at the longest until the entry's time is over.
-
-        An entry whose time ran out while nobody looked (a long stop, a clock that stepped) still gets a fair chance.
-        """
-        until = expires = group.entry.arrived + self._settings.expire
-        if began >= expires:
-            until = began + LATE
-        if self._clock() >= until:
-            await self._closing.expire(group.entry, group.states, key)
-            return
-        provider, queue_id = group.order[0], group.entry.queue_id
-        await self._closing.insist(lambda: self._spool.wait(queue_id, group.addresses, key, until, provider, group.route.name))
-        self._free(group, group.addresses)
-        if line_of(key):
-            self.lines.await_turn(key)  # the last one of the line may have left, or been called, while we wrote
-        elif not any(pause.key == key for pause in self.standing.all()):
-            # The pause ended while we wrote: nobody else would wake these.
-            await self._closing.insist(lambda: self.lines.line_up(key))
-
-    def waits_for(self, key: str) -> Outcome:
-        """What recipients with this key wait for, as a finding of our own in words fit for a notice."""
-        for pause in self.standing.all():
-            if pause.key == key:
-                why = pause.outcome
-                return Outcome(Verdict.RETRY, why.status, f"provider {key}: {why.reply}", OURSELVES, own=True, mend=why.mend)
-        return Outcome(Verdict.RETRY, "4.3.2", f"its turn with provider {line_of(key) or key}", OURSELVES, own=True)
 
     async def _refuse(self, group: Group, refusals: Sequence[tuple[str, CannotCarry]]) -> None:
         """No provider of the route can carry it: it fails, and the bounce names each reason."""

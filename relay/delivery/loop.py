@@ -17,15 +17,16 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from relay import routing
-from relay.budgets import Allowance, Usage
+from relay.budgets import Allowance
+from relay.delivery import status, ways
 from relay.delivery.alerts import Alerts, AlertSettings
 from relay.delivery.carry import Carrier
 from relay.delivery.closing import SPOOL_RETRY, Closing
 from relay.delivery.commands import Commands
+from relay.delivery.delays import Delays
 from relay.delivery.lanes import LANE, Group
 from relay.delivery.quotas import Quotas
 from relay.delivery.ramping import Ramping, RampStatus
@@ -35,38 +36,16 @@ from relay.delivery.trouble import SpoolTrouble
 from relay.errors import CorruptEntry, SpoolError
 from relay.log import Events
 from relay.metrics import Metrics
-from relay.model import Entry, State, line_key
+from relay.model import Entry, State
 from relay.spool.base import Filter, Spool
 from relay.transports.base import Transport
 
 WINDOW = 2500
 """Groups of recipients (an entry's, with one route) under way in memory at once, where no provider takes batches."""
-CLAIM = 200
+CLAIM = 50
 """Entries taken from the spool at once."""
-LOOK = 60.0
-"""Seconds between two looks for mail whose senders are to be warned of its delay; the first comes so long after the start."""
-_NO_ROUTE = routing.Route("", ())
 _STEP = 60.0  # seconds by which a clock may go back unnoticed
 _RECORDING = 5.0  # seconds that a known outcome may take to be recorded after the grace period of a drain
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderStatus:
-    """A provider as `relay status` shows it. `state`: up | paused | partly (paused for one identity) | throttled; times are Unix
-    seconds. `mend` says what an admin can do about a pause, `by_admin` that an admin made it; `suspect` what one message alone has
-    met so far. `usage` is what is used of its budget."""
-
-    name: str
-    state: str
-    reason: str
-    mend: str
-    since: float
-    until: float
-    waiting: int
-    active: int
-    by_admin: bool = False
-    suspect: str = ""
-    usage: Sequence[Usage] = ()
 
 
 class Delivery:
@@ -101,7 +80,7 @@ class Delivery:
             routes=routes,
             settings=settings,
             carries_reports=self._carries_reports,
-            waits_for=lambda key: self._carrier.waits_for(key),
+            waits_for=lambda key: self._carrier.waits.waits_for(key),
             settled=lambda route: self._ramping.settled(route),
             trouble=self.trouble,
             events=events,
@@ -154,14 +133,13 @@ class Delivery:
             clock=clock,
         )
         self.pause, self.resume, self.bounce = self._commands.pause, self._commands.resume, self._commands.bounce
+        self._delays = Delays(self._closing.warn, events)
         self._wake = asyncio.Event()
         self._asleep_until = math.inf
         self._offset = -math.inf  # of the clock, against time that only runs forward
         self._tasks: dict[asyncio.Task[None], Group] = {}
         self._under_way: dict[tuple[str, str], Group] = {}
         self._loops: list[asyncio.Task[None]] = []
-        self._warning: asyncio.Task[None] | None = None
-        self._next_look = math.inf
         self._full = False  # as many are under way as may be
         self._stopping = False
 
@@ -170,7 +148,7 @@ class Delivery:
     async def start(self) -> None:
         """Settle what a crash left behind, then deliver until `drain`."""
         self._spool.on_due(self._wake.set)
-        self._next_look = self._clock() + min(self._settings.delay_warning or LOOK, LOOK)
+        self._delays.begin(self._clock(), self._settings.delay_warning)
         kept = await self._spool.kept()
         self._ramping.load(kept)
         self._commands.load(kept)
@@ -231,7 +209,7 @@ class Delivery:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         recording = {task for task, group in self._tasks.items() if group.begun and group.begun.attempt in self._carrier.recording}
-        warning = [self._warning] if self._warning else []
+        warning = self._delays.tasks
         for task in (*(self._tasks.keys() - recording), *self._loops, *warning):
             task.cancel()
         await self._carrier.fleet.cut_off()
@@ -243,27 +221,9 @@ class Delivery:
         await self._alerts.close()
         await self._carrier.fleet.closed()
 
-    async def providers(self) -> list[ProviderStatus]:
+    async def providers(self) -> list[status.ProviderStatus]:
         """Every provider with its standing."""
-        found = []
-        now = self._clock()
-        for name, lane in list(self._carrier.lanes.items()):
-            of_all = [pause for pause in self._carrier.standing.all() if pause.provider == name]
-            mine = [pause for pause in of_all if not pause.message]
-            suspect = next((pause.outcome.reply for pause in of_all if pause.message), "")
-            keys = [*(pause.key for pause in mine), *(line_key(name, route) for route in lane.lines)]
-            waiting = sum([await self._spool.waiting(key) for key in keys]) + max(lane.line - lane.active, 0)
-            worst = min(mine, key=lambda pause: (bool(pause.identity), pause.quiet), default=None)
-            state, reason, mend, since, until = "up", "", "", 0.0, 0.0
-            if worst:
-                state = "throttled" if worst.quiet else "partly" if worst.identity else "paused"
-                reason = f"{worst.identity}: {worst.outcome.reply}" if worst.identity else worst.outcome.reply
-                mend, since = worst.outcome.mend, worst.since
-                until = 0.0 if worst.by_admin else worst.until
-            by_admin = worst is not None and worst.by_admin
-            usage = lane.budget.shown(now)
-            found.append(ProviderStatus(name, state, reason, mend, since, until, waiting, lane.active, by_admin, suspect, usage))
-        return found
+        return await status.of_providers(self._carrier.lanes, self._carrier.standing, self._spool, self._clock())
 
     def ramps(self) -> Sequence[RampStatus]:
         """Where the ramp of each route stands."""
@@ -275,14 +235,7 @@ class Delivery:
 
     def measure(self) -> None:
         """Show in the metrics what changes with time: what is used of budgets, and the shares of ramps."""
-        now = self._clock()
-        used = {
-            (name, usage.what): usage.used / usage.limit
-            for name, lane in self._carrier.lanes.items()
-            for usage in lane.budget.shown(now)
-            if usage.limit
-        }
-        self._metrics.set_budgets(used)
+        self._metrics.set_budgets(status.used(self._carrier.lanes, self._clock()))
         self._metrics.set_ramps(self._ramping.shares())
 
     # The loop.
@@ -309,7 +262,7 @@ class Delivery:
         """Send on its way what is due; returns for how long nothing is, in seconds."""
         now = self._clock()
         await self._mind_the_clock(now)
-        self._look_for_late(now)
+        self._delays.look(now, self._settings.delay_warning)
         for pause in self._carrier.standing.calls(now):  # a pause that has run out is decided by one waiting message, each time another
             await self._spool.wake(pause.key, now, 1, newest=pause.failures % 2 == 0)
         room = self._window - len(self._tasks)
@@ -344,13 +297,13 @@ class Delivery:
         back, self._offset = self._offset - offset, offset
         if back > _STEP:
             self._events.warning(f"the clock stepped back {back:.0f} s: everything queued is tried now", "qmgr")
-            self._next_look = now + LOOK
+            self._delays.clock_stepped(now)
             await self._spool.retry(Filter(now=now), now)
 
     async def _idle_time(self, room: int) -> float:
         """Seconds until something falls due (a minute at the longest; a commit or a finished task wakes earlier)."""
         now = self._clock()
-        times = [now + 60.0, max(self._next_look, now + 1.0)] if self._settings.delay_warning else [now + 60.0]
+        times = [now + 60.0, self._delays.next_look(now, self._settings.delay_warning)]
         if room > 0 and (due := await self._spool.next_due()) is not None:
             times.append(due)
         if (call := self._carrier.standing.next_call()) is not None:
@@ -373,43 +326,16 @@ class Delivery:
                 with contextlib.suppress(SpoolError):  # a lease lasts through two missed renewals
                     await self._spool.renew(queue_id, addresses, self._clock() + self._settings.lease)
 
-    # Finding the way.
+    # Groups under way.
 
     def _dispatch(self, entry: Entry, now: float) -> None:
-        """Split an entry's recipients that were claimed at `now` by the way they go, and send each group on its way."""
+        """Send an entry's recipients that were claimed at `now` on their ways."""
         states = [s for s in entry.open if s.state is State.QUEUED and s.next_attempt <= now]
         states = [s for s in states if (entry.queue_id, s.recipient.address) not in self._under_way]
-        route_of = self._closing.ways(entry)
-        ways: dict[tuple[object, ...], Group] = {}
-        for state in states:
-            route = route_of(state) or _NO_ROUTE
-            choice = routing.choice(route, entry, state, now)
-            refused = self._carrier.attempts.refused(entry.queue_id, state.recipient.address, choice.order)
-            way = (route.name, choice.order, choice.redirect, choice.refused, state.maybe_relayed, refused)
-            group = ways.get(way)
-            if group is None or len(group.states) >= self._most(choice.order):
-                if group is not None:
-                    self._spawn(group)
-                group = ways[way] = Group(
-                    entry,
-                    route,
-                    choice.order,
-                    [],
-                    state.maybe_relayed,
-                    refused,
-                    refused_by_guard=choice.refused,
-                    redirect=choice.redirect,
-                    table=self._carrier.table,
-                )
-            group.states.append(state)
-        for group in ways.values():
+        route_of, carrier = self._closing.ways(entry), self._carrier
+        refused_by = carrier.attempts.refused
+        for group in ways.groups(entry, states, now, route_of=route_of, refused_by=refused_by, lanes=carrier.lanes, table=carrier.table):
             self._spawn(group)
-
-    def _most(self, order: Sequence[str]) -> float:
-        """How many recipients of a message may go to these providers at once: what is more never fits their budgets."""
-        budgets = (self._carrier.lanes[name].budget for name in order if name in self._carrier.lanes)
-        counted = (budget.most for budget in budgets if budget.allowance.count == "recipients")
-        return min((most for most in counted if most is not None), default=math.inf)
 
     def _spawn(self, group: Group) -> None:
         for address in group.addresses:
@@ -461,23 +387,6 @@ class Delivery:
     def _carries_reports(self, provider: str) -> bool | None:
         transport = self._transports.get(provider)
         return transport.carries_reports if transport else None
-
-    # Warnings of delay.
-
-    def _look_for_late(self, now: float) -> None:
-        """Warn of delays, beside everything else: after an outage it may be many."""
-        delay = self._settings.delay_warning
-        if delay and now >= self._next_look and (self._warning is None or self._warning.done()):
-            self._next_look = now + min(delay, LOOK)
-            self._warning = asyncio.create_task(self._warn(now - delay))
-
-    async def _warn(self, arrived_before: float) -> None:
-        try:
-            await self._closing.warn(arrived_before)
-        except SpoolError:  # the loop is in the same trouble and tells it; the next look finds them
-            return
-        except Exception as error:
-            self._events.bug("warnings of delay", error)
 
 
 def _alert_settings(settings: DeliverySettings) -> AlertSettings:

@@ -1,28 +1,30 @@
 """The spool on SQLite: the contract of spool/base.py for one daemon on one host.
 
 Writes go to one thread that groups them (writer.py); reads to another, with a connection that can only read
-(reader.py); large messages to files (incoming.py). Files and tables, and what a crash leaves in them: docs/spool.md.
+(reader.py); large messages to files (incoming.py); whether the disk is well is known to disk.py. Files and tables, and what a crash
+leaves in them: docs/spool.md. What cannot be done is a SpoolError with the mend; what cannot be read of an entry is a CorruptEntry,
+and the entry is set aside.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from relay.errors import CorruptEntry, SpoolError, SpoolFull
-from relay.model import Entry, Outcome, State, Verdict, line_key
-from relay.spool import database, files, ids, rows
+from relay.errors import CorruptEntry, SpoolError
+from relay.model import Entry, Outcome, line_key
+from relay.spool import database, files, ids
 from relay.spool.base import Begun, Changed, Counts, Filter, Health, Recorded, Step, Verb
 from relay.spool.changes import POSTPONE, RENEW, TOLD, WAIT, Changes
+from relay.spool.disk import Disk
 from relay.spool.fresh import Fresh
+from relay.spool.histories import Found, Histories
 from relay.spool.incoming import SqliteIncoming
 from relay.spool.operations import (
     Accept,
@@ -36,7 +38,6 @@ from relay.spool.operations import (
     LineUp,
     Operation,
     Purge,
-    Record,
     Reschedule,
     Reserve,
     SetAside,
@@ -45,8 +46,11 @@ from relay.spool.operations import (
     Trial,
     Wake,
 )
+from relay.spool.outcomes import due, said, written
 from relay.spool.reader import Reader
+from relay.spool.reserving import Reserving
 from relay.spool.stored import Stored
+from relay.spool.threads import on
 from relay.spool.writer import Writer
 
 CHUNK = 500  # recipients (rounded up to whole entries) changed in one transaction; commits go on in between
@@ -54,7 +58,6 @@ REMOVED = 200  # recipients or entries deleted in one transaction: that costs mo
 WINDOW = 2000  # entries looked at in one transaction for those that a filter means
 _FILE_THREADS = 4
 _START = -1
-_OPEN = frozenset({State.QUEUED, State.HELD})
 _SPARE = 4096  # free pages (16 MiB) that are kept for reuse
 _GIVE_BACK = 2000  # pages given back in one transaction
 _T = TypeVar("_T")
@@ -64,50 +67,34 @@ class SqliteSpool:
     """Open it before anything else, close it last. `clock` gives Unix seconds."""
 
     def __init__(self, directory: Path, *, clock: Callable[[], float], shard: int = 0) -> None:
-        self._directory = directory
         self._clock = clock
         self._shard = shard
         self._fresh = Fresh()
         self._wake: Callable[[], None] = lambda: None
-        self._health = Health(ok=False, full=False, why="the spool is not open", free=0)
-        self._reserving = False
-        self._histories: tuple[dict[str, None], asyncio.Future[Mapping[str, Sequence[Step]]]] | None = None
+        self._disk = Disk(directory, trial=lambda: self._do(Trial()), well=lambda: self._reserving.look(self._clock()))
+        self._histories = Histories(self._begin_histories)
 
     async def open(self) -> None:
         """Take the directory. Raises SpoolBusy naming the pid that holds it, or SpoolError with the mend."""
         async with contextlib.AsyncExitStack() as held:
             self._threads = held.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="spool-files"))
             self._reading = held.enter_context(ThreadPoolExecutor(1, thread_name_prefix="spool-reader"))
-            await _on(self._threads, self._take_directory)
-            held.callback(self._lock.release)
-            await _on(self._threads, self._look_around)
-            self._writer = Writer(self._directory, self._prepare, self._in_trouble)
+            await on(self._threads, self._disk.take)
+            held.callback(self._disk.release)
+            await on(self._threads, self._disk.look_around)
+            self._writer = Writer(self._disk.directory, self._prepare, self._disk.in_trouble)
             await self._writer.start()
             held.push_async_callback(self._writer.stop)
-            self._reader = await _on(self._reading, lambda: Reader(self._directory))
-            held.push_async_callback(_on, self._reading, self._reader.close)
+            self._reserving = Reserving(self._ids, lambda reserve: self._writer.submit(reserve))
+            self._reader = await on(self._reading, lambda: Reader(self._disk.directory))
+            held.push_async_callback(on, self._reading, self._reader.close)
             await self._inspect_files()
             await self.probe(0)
             self._held = held.pop_all()
 
-    def _take_directory(self) -> None:
-        try:
-            self._directory = files.prepare(self._directory)
-            self._lock = files.Lock(self._directory)
-        except OSError as error:
-            raise database.spool_error(error) from error
-
-    def _look_around(self) -> None:
-        try:
-            files.create(self._directory / database.FILE)
-            self._identity = self._identify()
-        except OSError as error:
-            raise database.spool_error(error) from error
-        self._bodies = files.Bodies(self._directory)
-
     def _prepare(self) -> tuple[sqlite3.Connection, Changes]:
         """Open the file, in the writer's thread."""
-        db = database.connect(self._directory)
+        db = database.connect(self._disk.directory)
         try:
             database.migrate(db)
             # Leases end with the process that held them.
@@ -117,8 +104,8 @@ class SqliteSpool:
             self._ids = queue_ids = ids.QueueIds(self._shard, max(mark - 1, newest, 0))
             queue_ids.mark = queue_ids.wanted(self._clock())
             db.execute("UPDATE mark SET queue_id = ?", (queue_ids.mark,))
-            files.sync_directory(self._directory)
-            return db, Changes(db, self._fresh, self._bodies.remove)
+            files.sync_directory(self._disk.directory)
+            return db, Changes(db, self._fresh, self._disk.bodies.remove)
         except BaseException:
             db.close()
             raise
@@ -127,9 +114,9 @@ class SqliteSpool:
         """Set entries aside whose body file is gone or cut, and remove files that a crash left without a row."""
         for number, why in await self._read(Reader.broken_files):
             await self._do(SetAside(number, why, self._clock()))
-        names = await _on(self._threads, lambda: list(self._bodies.names()))
+        names = await on(self._threads, lambda: list(self._disk.bodies.names()))
         for number in await self._read(lambda reader: reader.without_file(names)):
-            await _on(self._threads, partial(self._bodies.remove, number))
+            await on(self._threads, partial(self._disk.bodies.remove, number))
 
     async def close(self) -> None:
         """Finish what is under way and close."""
@@ -141,24 +128,14 @@ class SqliteSpool:
         return await self._writer.submit(operation)
 
     async def _read(self, query: Callable[[Reader], _T]) -> _T:
-        return await _on(self._reading, lambda: query(self._reader))
+        return await on(self._reading, lambda: query(self._reader))
 
     # Accepting
 
     def incoming(self, now: float) -> SqliteIncoming:
         """A fresh queue id and a place for the message's octets."""
-        if not self._reserving and (mark := self._ids.wanted(now)):
-            self._reserve(mark)
-        return SqliteIncoming(self._ids.take(now), self._bodies, self._threads, self._accept, self._in_trouble)
-
-    def _reserve(self, mark: int) -> None:
-        def reserved(future: asyncio.Future[None]) -> None:
-            self._reserving = False
-            if not future.cancelled() and future.exception() is None:
-                self._ids.mark = mark
-
-        self._reserving = True
-        self._writer.submit(Reserve(mark)).add_done_callback(reserved)
+        self._reserving.look(now)
+        return SqliteIncoming(self._ids.take(now), self._disk.bodies, self._threads, self._accept, self._disk.in_trouble)
 
     async def _accept(self, operation: Accept) -> None:
         await self._writer.submit(operation)
@@ -193,24 +170,8 @@ class SqliteSpool:
     async def record(self, queue_id: str, attempt: int, outcomes: Mapping[str, Recorded], provider: str, route: str, now: float) -> bool:
         """Store what became of recipients. True when none is open."""
         number = ids.number(queue_id)
-        replaces = 2 if attempt else 1 if provider else 0
-        updates, steps, soon = [], [], False
-        for address, recorded in outcomes.items():
-            outcome, state = recorded.outcome, recorded.state
-            due = recorded.next_attempt if state is State.QUEUED else None
-            soon = soon or (due is not None and due <= now)
-            said = _said(outcome)
-            updates.append(
-                (
-                    *(state.value, state.value, due, recorded.next_attempt, recorded.waits or None, recorded.since),
-                    *(int(attempt > 0), state in _OPEN, recorded.told),
-                    *(replaces, provider, replaces, route, *said),
-                    *(outcome.verdict is Verdict.UNKNOWN, state is not State.RELAYED, state is State.RELAYED, number, address),
-                )
-            )
-            steps.append((number, now, address, provider, route, attempt, *said, state.value))
-        closed: bool = await self._writer.submit(Record(number, attempt, updates, steps))
-        if soon:
+        closed: bool = await self._writer.submit(written(number, attempt, outcomes, provider, route, now))
+        if any(when is not None and when <= now for when in map(due, outcomes.values())):
             self._wake()
         return closed
 
@@ -321,31 +282,10 @@ class SqliteSpool:
 
     async def history(self, queue_id: str) -> Sequence[Step]:
         """Every outcome of an entry. What one turn of the event loop asks for is read at once."""
-        if self._histories is None:
-            self._histories = ({}, asyncio.get_running_loop().create_future())
-            asyncio.get_running_loop().call_soon(self._read_histories)
-        wanted, found = self._histories
-        wanted[queue_id] = None
-        return (await asyncio.shield(found))[queue_id]
+        return await self._histories.of(queue_id)
 
-    def _read_histories(self) -> None:
-        assert self._histories is not None
-        (wanted, found), self._histories = self._histories, None
-
-        def read(reading: asyncio.Future[Mapping[str, Sequence[Step]]]) -> None:
-            if reading.cancelled():
-                found.cancel()
-            elif error := reading.exception():
-                found.set_exception(error)
-            else:
-                found.set_result(reading.result())
-
-        try:
-            reading = asyncio.get_running_loop().run_in_executor(self._reading, lambda: self._reader.histories([*wanted]))
-        except RuntimeError as error:  # the spool was closed
-            found.set_exception(database.spool_error(error))
-        else:
-            reading.add_done_callback(read)
+    def _begin_histories(self, queue_ids: Sequence[str]) -> asyncio.Future[Found]:
+        return asyncio.get_running_loop().run_in_executor(self._reading, lambda: self._reader.histories(queue_ids))
 
     async def count(self, what: Filter) -> int:
         """How many recipients a filter means."""
@@ -397,9 +337,9 @@ class SqliteSpool:
         """Do `verb` to the recipients a filter means, chunk by chunk."""
         after: int | None = _START
         limit = REMOVED if verb in ("bounce", "delete") else CHUNK
-        said = _said(outcome) if outcome else ("", "", "", "", "")
+        words = said(outcome) if outcome else ("", "", "", "", "")
         while after is not None:
-            chunk: Chunk = await self._do(Alter(verb, what, now, after, limit, WINDOW, tuple(via), even_if_maybe_sent, said))
+            chunk: Chunk = await self._do(Alter(verb, what, now, after, limit, WINDOW, tuple(via), even_if_maybe_sent, words))
             after = chunk.next
             if chunk.changed:
                 self._wake()
@@ -436,7 +376,8 @@ class SqliteSpool:
         """Forget old history and kept bodies; returns the entries gone."""
         gone: int = 0
         while True:
-            entries, bodies = await self._purge(finished_before, bodies_before)
+            above = self._ids.above(finished_before, self._clock())
+            entries, bodies = await self._do(Purge(finished_before, bodies_before, REMOVED, above))
             gone += entries
             if max(entries, bodies) < REMOVED:
                 break
@@ -444,73 +385,12 @@ class SqliteSpool:
             pass
         return gone
 
-    async def _purge(self, finished_before: float, bodies_before: float) -> tuple[int, int]:
-        gone: tuple[int, int] = await self._do(
-            Purge(finished_before, bodies_before, REMOVED, self._ids.above(finished_before, self._clock()))
-        )
-        return gone
-
     # The disk
 
     def health(self) -> Health:
         """Whether mail can be accepted now."""
-        return self._health
-
-    def _in_trouble(self, error: SpoolError) -> None:
-        self._health = Health(ok=False, full=isinstance(error, SpoolFull), why=str(error), free=self._health.free)
+        return self._disk.health
 
     async def probe(self, min_free: int) -> Health:
         """Look at the disk and refresh `health`; after an error a test write decides."""
-        try:
-            free = await _on(self._threads, self._free)
-            self._health = replace(self._health, free=free)
-            if await _on(self._threads, self._identify) != self._identity:
-                raise SpoolError(f"{database.FILE} was removed or replaced under the daemon: stop relay, bring the old one back, start it")
-            if not self._health.ok:
-                await self._do(Trial())
-                await _on(self._threads, self._test_file)
-            elif not self._reserving and (mark := self._ids.wanted(self._clock())):
-                self._reserve(mark)
-        except (SpoolError, OSError) as error:
-            self._in_trouble(database.spool_error(error))
-            return self._health
-        if free < max(min_free, 1):
-            why = f"only {free // 1_000_000} MB free on the spool's disk, less than min_free ({min_free // 1_000_000} MB)"
-            self._health = Health(ok=False, full=True, why=why, free=free)
-        else:
-            self._health = Health(ok=True, full=False, why="", free=free)
-            await _on(self._threads, partial(files.fill_ballast, self._directory, free))
-        return self._health
-
-    def _free(self) -> int:
-        """Free octets; 0 when there is no inode left."""
-        found = os.statvfs(self._directory)
-        return 0 if found.f_files and not found.f_favail else found.f_bavail * found.f_frsize
-
-    def _identify(self) -> tuple[int, int]:
-        """What tells the file that is open from another one of its name."""
-        found = os.stat(self._directory / database.FILE)
-        return found.st_dev, found.st_ino
-
-    def _test_file(self) -> None:
-        fd = self._bodies.create(0)
-        try:
-            os.write(fd, b"test\n")
-            self._bodies.sync(fd)
-        finally:
-            os.close(fd)
-            self._bodies.remove(0)
-
-
-def _said(outcome: Outcome) -> tuple[str, str, str, str, str]:
-    return (
-        outcome.verdict.value,
-        outcome.status,
-        rows.clean(outcome.reply),
-        rows.clean(outcome.remote),
-        rows.clean(outcome.remote_id),
-    )
-
-
-async def _on(threads: Executor, function: Callable[[], _T]) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(threads, function)
+        return await self._disk.probe(min_free, self._threads)

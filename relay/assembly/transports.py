@@ -1,25 +1,20 @@
-"""From the configuration to the parts that do the work: transports, listeners' settings, delivery's settings.
+"""From a configured provider to its transport: what each kind is told, and the transport itself.
 
-The only room that knows both the configuration's records and the concrete transports. Building a part connects nowhere
-and reads nothing but what `certificates` and `users` name. The daemon builds all of them; `relay convert` and `relay
-explain` build the transports they ask.
-Fails with CertificateError or UsersError for files that a listener names and that cannot be used.
+Promises: building connects nowhere; settings that are equal mean that nothing changed for a provider, so a reload may keep its
+transport. Fails with ConfigError where a library that a provider needs is not installed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import Protocol
 
-from relay.budgets import Allowance
-from relay.certificates import ServerTls
 from relay.config import (
     BatchConfig,
     CaptureProvider,
     Config,
-    ListenConfig,
     LowCodeProvider,
     MailtrapProvider,
     PauboxBatchConfig,
@@ -29,11 +24,7 @@ from relay.config import (
     SesProvider,
     SmtpProvider,
     doors_of,
-    no_delivery,
-    why_no_smtp,
 )
-from relay.delivery import DeliverySettings
-from relay.listener import ListenerSettings
 from relay.transports import presets
 from relay.transports.auto import Auto
 from relay.transports.base import ALONE, Batching, Transport
@@ -46,25 +37,6 @@ from relay.transports.postmark import Postmark, PostmarkSettings
 from relay.transports.presets import Preset
 from relay.transports.ses import Ses, SesSettings
 from relay.transports.smtp import Smtp, SmtpSettings, by_preset
-from relay.users import Users
-
-__all__ = [
-    "AutoSettings",
-    "MetricLabels",
-    "TransportSettings",
-    "all_transport_settings",
-    "allowances",
-    "delivery_settings",
-    "doors_of",
-    "listener_settings",
-    "make",
-    "metric_labels",
-    "no_delivery",
-    "preset",
-    "transport_for",
-    "transport_settings",
-    "why_no_smtp",
-]
 
 _BATCH = 50_000_000  # octets of one request with several messages (Postmark docs, Mailtrap docs, 2026-11)
 
@@ -81,15 +53,6 @@ class AutoSettings:
 
 
 TransportSettings = SmtpSettings | ApiSettings | AutoSettings | CaptureSettings
-
-
-class MetricLabels(TypedDict):
-    """What Metrics.configured is told."""
-
-    listeners: Sequence[str]
-    providers: Sequence[str]
-    routes: Sequence[tuple[str, str]]
-    shadows: Sequence[tuple[str, str]]
 
 
 def make(settings: TransportSettings) -> Transport:
@@ -324,68 +287,6 @@ def all_transport_settings(config: Config) -> dict[str, TransportSettings]:
 def transport_for(name: str, provider: ProviderConfig, config: Config) -> Transport:
     """The transport of a configured provider."""
     return make(transport_settings(name, provider, config))
-
-
-def delivery_settings(config: Config) -> DeliverySettings:
-    """What delivery is told."""
-    held = [name for name, provider in config.providers.items() if getattr(provider, "unknown_outcome", "retry") == "hold"]
-    return DeliverySettings(
-        retry=config.queue.retry,
-        expire=config.queue.expire,
-        bounce_from=config.bounce.sender,
-        hostname=config.hostname,
-        keep_bodies=config.queue.keep_bodies > 0,
-        hold_unknown=frozenset(held),
-        bounce_to=config.bounce.to,
-        postmaster=config.bounce.postmaster or "",
-        bounce_via=config.bounce.via or "",
-        delay_warning=config.bounce.delay_warning,
-        alerts=config.bounce.alerts,
-        rewriting=config.rewriting(),
-        controls=config.controls(),
-        sandboxes=config.sandboxes(),
-    )
-
-
-def allowances(config: Config) -> dict[str, Allowance]:
-    """What each provider may be sent, by the provider's name."""
-    return {name: config.allowance(name) for name in config.providers}
-
-
-def listener_settings(config: Config, before: Sequence[ListenerSettings] = ()) -> tuple[ListenerSettings, ...]:
-    """What each listener is told, with its certificate and users loaded. Raises CertificateError or UsersError.
-
-    One users file is one Users, so that all its listeners share what it remembers and how much it works at once; it is the
-    one in use `before`, where there is one: that looks at its file by itself.
-    """
-    known = {item.users.path: item.users for item in before if isinstance(item.users, Users)}
-    loaded = {path: Users(path) for path in dict.fromkeys(item.auth for item in config.listen) if path}
-    return tuple(_listener(item, config, {**loaded, **known}) for item in config.listen)
-
-
-def _listener(item: ListenConfig, config: Config, users: Mapping[Path, Users]) -> ListenerSettings:
-    return ListenerSettings(
-        name=item.name,
-        address=item.address,
-        max_size=item.max_size,
-        tls=item.tls,
-        certificate=ServerTls(item.cert, item.key) if item.cert and item.key else None,
-        users=users[item.auth] if item.auth else None,
-        allow=item.allow,
-        proxy=item.proxy,
-        senders=config.senders.allow,
-        sender_users=config.senders.users,
-    )
-
-
-def metric_labels(config: Config) -> MetricLabels:
-    """The labels that metrics begin with."""
-    return {
-        "listeners": [item.name for item in config.listen],
-        "providers": list(config.providers),
-        "routes": [(route.name, provider) for route in config.route_table() for provider in route.providers],
-        "shadows": [(route.name, route.shadow) for route in config.route_table() if route.shadow],
-    }
 
 
 def _controls(config: Config) -> Mapping[str, tuple[str, ...]]:
