@@ -84,6 +84,11 @@ class Case:
         return Verdict(self.outcome.split()[0])
 
     @property
+    def messages(self) -> int:
+        """How many must meet the answer before all that follows from it has followed."""
+        return 2 if self.verdict in (Verdict.PAUSE, Verdict.CONFIG) else 1
+
+    @property
     def bounced(self) -> bool:
         """Whether the sender hears of it."""
         return self.verdict in (Verdict.PERM_MSG, Verdict.PERM_RCPT)
@@ -152,10 +157,13 @@ async def _play(stage: Stage, case: Case, spare: FakeTransport) -> None:
             await _recorded(stage, queue_id, recipient, outcome, line)
         text = "\n".join(stage.events.texts)
         assert f"dsn={case.outcome.split()[1]}, status={'bounced' if case.bounced else 'deferred'} ({case.says}" in text, text
+        second = await submit(stage, case) if case.messages == 2 else queue_id
+        await stage.events.wait("attempt", queue_id=second)
         await _paused(stage, case)
         await _next(stage, case, queue_id, spare)
         spare.gate.set()
         await stage.events.wait("removed", queue_id=queue_id)
+        await stage.events.wait("removed", queue_id=second)
         if case.about:
             await _over(stage, case)
         assert ["up", "up"] == [one.state for one in await delivery.providers()]
@@ -217,8 +225,8 @@ async def _next(stage: Stage, case: Case, queue_id: str, spare: FakeTransport) -
         await stage.events.wait("removed", queue_id=queue_id)
         assert [] == spare.seen, "\n".join(stage.events.texts)
     else:
-        await spare.reached(1)
-        assert [(BOB, *([CAROL] if case.others else []))] == spare.seen
+        await spare.reached(case.messages)
+        assert [(BOB, *([CAROL] if case.others else []))] * case.messages == spare.seen
 
 
 async def _over(stage: Stage, case: Case) -> None:
@@ -254,7 +262,7 @@ async def submit(stage: Stage, case: Case, sender: str = SENDER) -> str:
 def _server(case: Case) -> HttpServer | SmtpServer:
     """A server that gives the answer so many times, and then a good one."""
     if case.door in DOORS:
-        preset, left = DOORS[case.door], [case.answer] * case.times
+        preset, left = DOORS[case.door], [case.answer] * (case.times + case.messages - 1)
 
         def scripted(line: bytes) -> Answer:
             return cast(Answer, left.pop()) if left else GOOD.get(case.stage, "250 Ok")
@@ -263,7 +271,7 @@ def _server(case: Case) -> HttpServer | SmtpServer:
         if case.stage == "auth":  # a script there is all that AUTH says
             script["auth"] = lambda line: cast(Answer, left.pop()) if left else "235 2.7.0 welcome"
         return SmtpServer(script, users={preset.username: preset.password}, starttls=server_tls())
-    return HttpServer([*[case.answer] * case.times, Response(200, TAKEN[case.door])])
+    return HttpServer([*[case.answer] * (case.times + case.messages - 1), Response(200, TAKEN[case.door])])
 
 
 GOOD = {

@@ -253,12 +253,12 @@ async def test_a_spool_in_trouble_does_not_hold_up_a_reload(tmp_path: Path, monk
     running = Reloading(tmp_path)
     async with started(running):
 
-        async def wake(self: SqliteSpool, key: str | None, now: float, limit: int | None = None) -> int:
+        async def line_up(self: SqliteSpool, key: str | None) -> Sequence[str]:
             raise SpoolError("disk I/O error")
 
         running.write(providers="{other: {type: capture}}")
         with monkeypatch.context() as patched:
-            patched.setattr(SqliteSpool, "wake", wake)
+            patched.setattr(SqliteSpool, "line_up", line_up)
             assert "provider other added" in await running.hang_up("reloaded")
         assert any("after the reload: what waits" in text for text in running.journal.texts)
 

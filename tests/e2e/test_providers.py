@@ -83,11 +83,11 @@ class Door:
 
 Names = frozenset[str]
 EVERYTHING = frozenset(sample.name for sample in ours())
-_SES = f"type: ses, region: eu-west-1, access_key_id: {KEY_ID}, secret_access_key: {SECRET}"
+_SES = f"type: ses, region: eu-west-1, access_key_id: {KEY_ID}, secret_access_key: {SECRET}, limits: {{rate: off, daily: off}}"
 _POSTMARK, _TRAP = (f"type: {kind}, token: {SECRET}" for kind in ("postmark", "mailtrap"))
 _PAUBOX = f"type: paubox, api_key: {SECRET}, username: clinic, batch: {{max: 50}}"
 _SANDBOX = f"{_TRAP}, stream: sandbox, sandbox_id: 4711, username: box-fake, password: {SECRET}"
-_LOW = f"type: lowcodeapi, token: at_{SECRET}, limits: {{concurrency: 4}}"
+_LOW = f"type: lowcodeapi, token: at_{SECRET}, limits: {{concurrency: 4, rate: off}}"
 
 
 def three(

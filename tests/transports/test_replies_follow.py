@@ -127,23 +127,23 @@ async def test_a_result_of_a_batch(case: Case) -> None:
 
 
 async def test_two_domains_that_mailtrap_refuses_alike(stage: Stage) -> None:
-    """The first 401 pauses its From domain, the same for another domain the provider; what Mailtrap takes again ends both."""
+    """401 for two mails pauses their From domain, the same for another domain the provider; what Mailtrap takes again ends both."""
     unauthorized = Response(401, b'{"success":false,"errors":["Unauthorized"]}')
-    async with HttpServer([unauthorized, unauthorized, Response(200, TAKEN["mailtrap"])]) as server:
+    async with HttpServer([*[unauthorized] * 4, Response(200, TAKEN["mailtrap"])]) as server:
         transport = api("mailtrap", server.url)
         stage.transports["door"] = cast(FakeTransport, transport)  # a real one in the place of a fake
         stage.route("door")
         case = Case("mailtrap", "", unauthorized, "", "")
         async with stage.running() as delivery:
-            first = await submit(stage, case)
+            ids = [await submit(stage, case), await submit(stage, case)]
             await stage.events.wait("identity_paused", identity="domain=example.com")
-            second = await submit(stage, case, sender="app@other.example")
+            ids += [await submit(stage, case, sender="app@other.example"), await submit(stage, case, sender="app@other.example")]
             await stage.events.wait("paused")
             (standing,) = await delivery.providers()
             assert ("paused", "401 Unauthorized: Unauthorized") == (standing.state, standing.reason)
             assert standing.mend.startswith("check the token (17 characters)")
             stage.pass_time(3700)
-            for queue_id in (first, second):
+            for queue_id in ids:
                 await stage.events.wait("removed", queue_id=queue_id)
             assert ["up"] == [one.state for one in await delivery.providers()]
         await transport.aclose()
