@@ -299,6 +299,18 @@ async def test_a_mail_to_more_recipients_than_fit_a_budget_goes_in_pieces(stage:
     assert [4, 4, 2] == sorted((len(seen) for seen in ses.seen), reverse=True)
 
 
+@pytest.mark.parametrize("guard", [None, Guard(redirect="qa@example.com")], ids=["nothing limits it", "one address stands for all"])
+async def test_a_mail_to_many_stays_one_where_a_budget_counts_recipients(stage: Stage, guard: Guard | None) -> None:
+    """It is cut only where it does not fit."""
+    ses = stage.provider("ses")
+    stage.route("ses", guard=guard)
+    stage.allowances = {"ses": Allowance((Rate(3, 0.1),) if guard else (), count="recipients")}
+    async with stage.running():
+        await stage.submit(*(f"user{n}@example.net" for n in range(10)))
+        await stage.events.wait("removed")
+    assert [1 if guard else 10] == [len(seen) for seen in ses.seen]
+
+
 class Asked(FakeTransport):
     """An account that says what it allows."""
 

@@ -127,7 +127,7 @@ class Batches:
 
     def _of_group(self, group: Group) -> int:
         """What a group in it takes beside."""
-        return self._lane.budget.amount(requests=0, messages=1, recipients=len(group.states))
+        return self._lane.budget.amount(requests=0, messages=1, recipients=group.heads)
 
     def _of_riders(self, riders: Sequence[tuple[Seat, Rider]]) -> int:
         return sum(self._of_group(seat.group) for seat, _ in riders)

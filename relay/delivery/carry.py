@@ -34,6 +34,8 @@ from relay.model import Job, Outcome, State, Verdict, line_key
 from relay.spool.base import Spool
 from relay.transports.base import Transport
 
+_MORE = "it waits for that; to send more now, raise the provider's limits, or let the route spill (overflow: spill), then: relay reload"
+
 
 class Carrier:
     """Takes groups on their way. `due_at` is told of times at which something falls due, `free` of leases that have ended."""
@@ -212,9 +214,10 @@ class Carrier:
 
     async def _cut(self, group: Group, lane: Lane) -> None:
         """Of recipients that are more than a budget lets go at once, now or ever, some go, and the others choose again."""
-        if lane.budget.allowance.count != "recipients":
+        most = lane.budget.most
+        if lane.budget.allowance.count != "recipients" or most is None or group.redirect:
             return
-        now, fit = self._clock(), min(len(group.states), lane.budget.most or 1)
+        now, fit = self._clock(), min(len(group.states), most)
         while fit > 1 and lane.budget.exhausted(now, fit):
             fit = (fit + 1) // 2
         if rest := group.addresses[fit:]:
@@ -227,7 +230,7 @@ class Carrier:
         if (used_up := lane.budget.exhausted(now)) is None:
             return
         until, what = used_up
-        change = self.standing.exhausted(name, Outcome(Verdict.THROTTLE, "4.7.28", what, OURSELVES, own=True), now, until)
+        change = self.standing.exhausted(name, Outcome(Verdict.THROTTLE, "4.7.28", what, OURSELVES, own=True, mend=_MORE), now, until)
         if change:
             lane.gate.shut()
             await self.telling.change(change)
@@ -272,7 +275,7 @@ class Carrier:
         turn: Pass | None = None
         left = set(group.addresses)
         try:
-            amount = lane.budget.amount(requests=1, messages=1, recipients=len(group.states))
+            amount = lane.budget.amount(requests=1, messages=1, recipients=group.heads)
             turn = await lane.gate.enter(group.route.name, group.weight, amount)
             parts = await self._prepared(name, lane, Seat(group, search, 0.0))
             if isinstance(parts, Turn):

@@ -86,6 +86,11 @@ class Group:
         return tuple(state.recipient.address for state in self.states)
 
     @property
+    def heads(self) -> int:
+        """How many recipients a provider sees."""
+        return 1 if self.redirect else len(self.states)
+
+    @property
     def called(self) -> bool:
         """Whether the group was called from the spool because there is room in the line."""
         return all(state.next_attempt == CALLED for state in self.states)

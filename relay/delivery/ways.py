@@ -37,7 +37,7 @@ def groups(
         refused = refused_by(entry.queue_id, state.recipient.address, choice.order)
         way = (route.name, choice.order, choice.redirect, choice.refused, state.maybe_relayed, refused)
         group = ways.get(way)
-        if group is None or len(group.states) >= _most(choice.order, lanes):
+        if group is None or group.heads >= _most(choice.order, lanes):
             if group is not None:
                 yield group
             group = ways[way] = Group(
