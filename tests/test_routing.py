@@ -293,7 +293,7 @@ Known = tuple[Match, Callable[[str], bool]]
 def _match(known: list[int], against: Known | None) -> Known:
     """A match of some known conditions, and whether it holds for a recipient."""
     conditions = {KNOWN[number][0]: KNOWN[number] for number in known}
-    match = Match(**{key: value for key, value, _ in conditions.values()}, not_=against[0] if against else None)  # type: ignore[arg-type]
+    match = Match(**{key: value for key, value, _ in conditions.values()}, not_=against[0] if against else None)  # type: ignore[arg-type]  # of many kinds
 
     def truth(to: str) -> bool:
         return all(holds(to) for _, _, holds in conditions.values()) and not (against and against[1](to))
