@@ -6,7 +6,6 @@ transport. Fails with ConfigError where a library that a provider needs is not i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -128,7 +127,7 @@ def _smarthost(name: str, provider: SmtpProvider, config: Config) -> SmtpSetting
         ca_file=_path(provider.ca_file),
         timeout=provider.timeout,
         concurrency=provider.limits.concurrency,
-        controls=_controls(config),
+        controls=config.controls(),
     )
 
 
@@ -152,7 +151,7 @@ def _ses(name: str, provider: SesProvider, config: Config) -> SesSettings:
         timeout=provider.timeout,
         concurrency=provider.limits.concurrency,
         max_size=provider.limits.size,
-        controls=_controls(config),
+        controls=config.controls(),
     )
 
 
@@ -170,7 +169,7 @@ def _postmark(name: str, provider: PostmarkProvider, config: Config) -> Postmark
         streams=provider.streams,
         batching=_batching(provider.batch, _BATCH),
         max_size=provider.limits.size,
-        controls=_controls(config),
+        controls=config.controls(),
     )
 
 
@@ -187,7 +186,7 @@ def _mailtrap(name: str, provider: MailtrapProvider, config: Config) -> Mailtrap
         concurrency=provider.limits.concurrency,
         batching=_batching(provider.batch, _BATCH),
         max_size=provider.limits.size,
-        controls=_controls(config),
+        controls=config.controls(),
     )
 
 
@@ -208,7 +207,7 @@ def _paubox(name: str, provider: PauboxProvider, config: Config) -> PauboxSettin
         concurrency=provider.limits.concurrency,
         batching=_batching(provider.batch, provider.limits.size),
         max_size=provider.limits.size,
-        controls=_controls(config),
+        controls=config.controls(),
     )
 
 
@@ -226,7 +225,7 @@ def _lowcode(name: str, provider: LowCodeProvider, config: Config) -> LowCodeSet
         timeout=provider.timeout,
         concurrency=provider.limits.concurrency,
         max_size=provider.limits.size,
-        controls=_controls(config),
+        controls=config.controls(),
     )
 
 
@@ -245,7 +244,7 @@ def _by_preset(name: str, provider: WithSmtp, config: Config) -> SmtpSettings:
         timeout=provider.timeout,
         concurrency=provider.limits.concurrency,
         bounce_from=config.bounce.sender,
-        controls=_controls(config),
+        controls=config.controls(),
         streams={} if isinstance(provider, PauboxProvider) else provider.streams,
         max_size=provider.limits.size,
     )
@@ -287,10 +286,6 @@ def all_transport_settings(config: Config) -> dict[str, TransportSettings]:
 def transport_for(name: str, provider: ProviderConfig, config: Config) -> Transport:
     """The transport of a configured provider."""
     return make(transport_settings(name, provider, config))
-
-
-def _controls(config: Config) -> Mapping[str, tuple[str, ...]]:
-    return {item.name: item.controls for item in config.listen}
 
 
 class _Secret(Protocol):

@@ -22,6 +22,7 @@ from email.utils import format_datetime
 from enum import StrEnum
 
 from relay import dsn, header, routing
+from relay.delivery.settings import DeliverySettings
 from relay.errors import SpoolError
 from relay.log import Events, clean
 from relay.log.masks import Mask
@@ -85,6 +86,12 @@ class AlertSettings:
     sender: str
     hostname: str
     via: str = ""
+
+
+def told_by(settings: DeliverySettings) -> AlertSettings:
+    """Who is told, and how, by what delivery is told."""
+    to = settings.postmaster if settings.alerts else ""
+    return AlertSettings(to, settings.bounce_from, settings.hostname, settings.bounce_via)
 
 
 def paused(provider: str, identity: str, reply: str, mend: str, since: float, waiting: int) -> Alert:

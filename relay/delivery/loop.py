@@ -22,7 +22,7 @@ from types import MappingProxyType
 from relay import routing
 from relay.budgets import Allowance
 from relay.delivery import status, ways
-from relay.delivery.alerts import Alerts, AlertSettings
+from relay.delivery.alerts import Alerts, told_by
 from relay.delivery.carry import Carrier
 from relay.delivery.closing import SPOOL_RETRY, Closing
 from relay.delivery.commands import Commands
@@ -88,7 +88,7 @@ class Delivery:
             clock=clock,
             random=random,
         )
-        self._alerts = Alerts(spool=spool, settings=_alert_settings(settings), routes=routes, events=events, clock=clock)
+        self._alerts = Alerts(spool=spool, settings=told_by(settings), routes=routes, events=events, clock=clock)
         self._ramping = Ramping(spool=spool, insist=self._closing.insist, alerts=self._alerts, events=events, clock=clock)
         self._ramping.configure(routes)
         self._shadows = Shadows(
@@ -99,40 +99,7 @@ class Delivery:
             metrics=metrics,
             clock=clock,
         )
-        self._carrier = Carrier(
-            spool=spool,
-            closing=self._closing,
-            ramping=self._ramping,
-            alerts=self._alerts,
-            shadows=self._shadows,
-            settings=settings,
-            random=random,
-            due_at=self._due_at,
-            free=self._free,
-            events=events,
-            metrics=metrics,
-            clock=clock,
-            steady=steady,
-        )
-        self._carrier.configure(transports, allowances, settings, rerouted=False)
-        self._commands = Commands(
-            spool=spool,
-            standing=self._carrier.standing,
-            closing=self._closing,
-            telling=self._carrier.telling,
-            lanes=lambda: self._carrier.lanes,
-            events=events,
-            clock=clock,
-        )
-        self._quotas = Quotas(
-            spool=spool,
-            lanes=lambda: self._carrier.lanes,
-            budgets=lambda: self._carrier.fleet.budgets,
-            allowed=self._carrier.mind_the_quotas,
-            events=events,
-            clock=clock,
-        )
-        self.pause, self.resume, self.bounce = self._commands.pause, self._commands.resume, self._commands.bounce
+        self._send_by(transports, allowances, random, steady)
         self._delays = Delays(self._closing.warn, events)
         self._wake = asyncio.Event()
         self._asleep_until = math.inf
@@ -142,6 +109,49 @@ class Delivery:
         self._loops: list[asyncio.Task[None]] = []
         self._full = False  # as many are under way as may be
         self._stopping = False
+
+    def _send_by(
+        self,
+        transports: Mapping[str, Transport],
+        allowances: Mapping[str, Allowance],
+        random: Callable[[], float],
+        steady: Callable[[], float] | None,
+    ) -> None:
+        """Build the parts that send, and those that tell them what an admin or an account says."""
+        self._carrier = Carrier(
+            spool=self._spool,
+            closing=self._closing,
+            ramping=self._ramping,
+            alerts=self._alerts,
+            shadows=self._shadows,
+            settings=self._settings,
+            random=random,
+            due_at=self._due_at,
+            free=self._free,
+            events=self._events,
+            metrics=self._metrics,
+            clock=self._clock,
+            steady=steady,
+        )
+        self._carrier.configure(transports, allowances, self._settings, rerouted=False)
+        self._commands = Commands(
+            spool=self._spool,
+            standing=self._carrier.standing,
+            closing=self._closing,
+            telling=self._carrier.telling,
+            lanes=lambda: self._carrier.lanes,
+            events=self._events,
+            clock=self._clock,
+        )
+        self._quotas = Quotas(
+            spool=self._spool,
+            lanes=lambda: self._carrier.lanes,
+            budgets=lambda: self._carrier.fleet.budgets,
+            allowed=self._carrier.mind_the_quotas,
+            events=self._events,
+            clock=self._clock,
+        )
+        self.pause, self.resume, self.bounce = self._commands.pause, self._commands.resume, self._commands.bounce
 
     # Life.
 
@@ -185,7 +195,7 @@ class Delivery:
         self._routes = tuple(routes)
         self._settings = settings
         self._closing.configure(routes, settings)
-        self._alerts.configure(_alert_settings(settings), routes)
+        self._alerts.configure(told_by(settings), routes)
         self._ramping.configure(routes)
         self._shadows.configure(routes, settings.sandboxes)
         forgotten = self._carrier.configure(transports, allowances, settings, rerouted=rerouted)
@@ -387,8 +397,3 @@ class Delivery:
     def _carries_reports(self, provider: str) -> bool | None:
         transport = self._transports.get(provider)
         return transport.carries_reports if transport else None
-
-
-def _alert_settings(settings: DeliverySettings) -> AlertSettings:
-    to = settings.postmaster if settings.alerts else ""
-    return AlertSettings(to, settings.bounce_from, settings.hostname, settings.bounce_via)
